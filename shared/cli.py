@@ -1,0 +1,124 @@
+"""What both command lines share: lazy sub-commands, ``--json``, exit codes, errors in one line.
+
+A sub-command is a module with ``HELP`` (one line), ``configure(parser)`` and ``run(args) -> int``. It is imported when
+it is named, so ``--help`` and start-up stay fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from shared.errors import SanderlingError
+
+DONE, FAILED, USAGE = 0, 1, 2
+INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with the error in one line and a pointer to the help."""
+
+    def error(self, message: str) -> Any:
+        """One line on stderr, exit code 2."""
+        self.exit(USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(
+    prog: str,
+    description: str,
+    commands: Mapping[str, tuple[str, str]],
+    arguments: Sequence[str] | None = None,
+    *,
+    version: str = "",
+) -> int:
+    """Parse, run, and turn errors into one line and an exit code.
+
+    ``commands`` maps a command's words (``"fleet enroll"``) to (module, one line of help).
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    name = _command(words, commands)
+    parser = Parser(prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version}")
+    if name is None:
+        _overview(parser, prog, commands)
+        parser.parse_args(words[:1])
+        if words and not words[0].startswith("-"):
+            group = [command for command in commands if command.split()[0] == words[0]]
+            if group:
+                parser.error(f"{words[0]} needs one of: " + ", ".join(command.split()[1] for command in group))
+        parser.print_help()
+        return USAGE if words else DONE
+    return _run(prog, name, commands[name], words[len(name.split()) :])
+
+
+def _command(words: Sequence[str], commands: Mapping[str, tuple[str, str]]) -> str | None:
+    for length in (2, 1):
+        name = " ".join(words[:length])
+        if len(words) >= length and name in commands:
+            return name
+    return None
+
+
+def _overview(parser: Parser, prog: str, commands: Mapping[str, tuple[str, str]]) -> None:
+    width = max(map(len, commands)) + 2
+    lines = [f"  {name:<{width}}{text}" for name, (_, text) in commands.items()]
+    parser.epilog = "commands:\n" + "\n".join(lines) + f"\n\n{prog} COMMAND --help tells more."
+    parser.add_argument("command", nargs="?", metavar="COMMAND", choices=[*{c.split()[0] for c in commands}])
+
+
+def _run(prog: str, name: str, command: tuple[str, str], words: Sequence[str]) -> int:
+    try:
+        module = importlib.import_module(command[0])
+        parser = Parser(
+            prog=f"{prog} {name}",
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.configure(parser)
+        return int(module.run(parser.parse_args(words)))
+    except SanderlingError as error:
+        print(f"{prog} {name}: {error}", file=sys.stderr)
+        if os.environ.get("SANDERLING_DEBUG"):
+            raise
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"{prog} {name}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The ``--json`` switch: one JSON document on stdout instead of text for people."""
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+
+
+def print_json(value: Any) -> None:
+    """Print builtins or Structs as one indented JSON document."""
+    print(json.dumps(msgspec.to_builtins(value), indent=2, sort_keys=False))
+
+
+def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
+    """Columns aligned for reading: text left, numbers right.
+
+    >>> print(table([["a", 1], ["bb", 22]], ["name", "n"]))
+    name   n
+    a      1
+    bb    22
+    """
+    cells = [[str(cell) for cell in row] for row in rows]
+    width = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+    right = [bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(header))]
+    lines = []
+    for line in [list(header), *cells]:
+        parts = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, width, right, strict=True)]
+        lines.append("  ".join(parts).rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,81 @@
+"""TOML files checked into msgspec Structs: a wrong key, type or range is an error with file and line."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from shared.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def load_toml(path: Path, type_: type[T]) -> T:
+    """Read ``path`` and convert it to ``type_``.
+
+    Raises:
+        ConfigError: the file is missing, is no TOML, or has a wrong key, type or value. The message names the key and
+            what was expected; ``file`` and ``line`` say where.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError("no such file", file=str(path)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}", file=str(path)) from error
+    return parse_toml(text, type_, file=str(path))
+
+
+def parse_toml(text: str, type_: type[T], *, file: str = "<string>") -> T:
+    """Like :func:`load_toml`, from a string."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = re.search(r"line (\d+)", str(error))
+        line = int(found.group(1)) if found else None
+        raise ConfigError(f"not valid TOML: {error}", file=file, line=line) from None
+    try:
+        return msgspec.convert(data, type_, strict=True)
+    except msgspec.ValidationError as error:
+        message, keys = _split(str(error))
+        raise ConfigError(message, file=file, line=_line_of(text, keys)) from None
+
+
+def _split(message: str) -> tuple[str, list[str]]:
+    """Turn ``Expected `int`, got `str` - at `$.broker.port``` into a sentence and the path of keys."""
+    found = re.search(r" - at `(?:key in )?\$?([^`]*)`$", message)
+    keys = re.findall(r"[A-Za-z0-9_-]+", found.group(1)) if found else []
+    text = message[: found.start()] if found else message
+    unknown = re.search(r"unknown field `([^`]+)`", text)
+    if unknown:
+        keys.append(unknown.group(1))
+        return f"unknown key {'.'.join(keys)!r}; check the spelling", keys
+    missing = re.search(r"missing required field `([^`]+)`", text)
+    if missing:
+        return f"missing key {'.'.join([*keys, missing.group(1)])!r}", keys
+    return f"{'.'.join(keys) or 'file'}: {text[:1].lower()}{text[1:]}", keys
+
+
+def _line_of(text: str, keys: list[str]) -> int | None:
+    """The line where ``keys`` is set: tomllib keeps no positions, so sections are followed by hand."""
+    best: int | None = None
+    section: list[str] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        header = re.match(r"\s*\[{1,2}\s*([^\]]+?)\s*\]{1,2}", line)
+        if header:
+            section = [part.strip().strip("\"'") for part in header.group(1).split(".")]
+            path = section
+        else:
+            key = re.match(r"\s*([A-Za-z0-9_.\"'-]+)\s*=", line)
+            if not key:
+                continue
+            path = section + [part.strip("\"'") for part in key.group(1).split(".")]
+        if path and path == keys[: len(path)]:
+            best = number
+            if len(path) == len(keys):
+                return number
+    return best
