@@ -1,7 +1,12 @@
-"""Step four: from the model's outputs to scores and choices. Operations read and return named fields."""
+"""Step four: from the model's outputs to scores and choices. Operations read and return named fields.
+
+``__call__`` takes fields with the batch first. ``bind`` gives the same for a single sample: a function that reads and
+sets the entries of one row, without the batch axis.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import numpy as np
@@ -9,6 +14,8 @@ from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 Fields = dict[str, NDArray[Any]]
+Row = dict[str, Any]
+"""One sample's fields: arrays without the batch axis, scalars as Python numbers."""
 
 
 class Softmax(Struct, frozen=True, tag="softmax", tag_field="op", forbid_unknown_fields=True):
@@ -29,6 +36,26 @@ class Softmax(Struct, frozen=True, tag="softmax", tag_field="op", forbid_unknown
         exp = np.exp(logits - logits.max(axis=-1, keepdims=True))
         return {**fields, self.target: exp / exp.sum(axis=-1, keepdims=True)}
 
+    def bind(self) -> Callable[[Row], None]:
+        """Sets ``target`` (classes,) float32, a new array."""
+        source, target, inverse = self.source, self.target, np.float32(1 / self.temperature)
+        exp, largest, total = np.exp, np.maximum.reduce, np.add.reduce
+
+        scaled, float32 = self.temperature != 1.0, np.dtype(np.float32)
+
+        def run(row: Row) -> None:
+            logits = row[source]
+            if logits.dtype is not float32:
+                logits = logits.astype(float32)
+            if scaled:
+                logits = logits * inverse
+            scores = logits - largest(logits)
+            exp(scores, scores)
+            scores /= total(scores)
+            row[target] = scores
+
+        return run
+
 
 class Argmax(Struct, frozen=True, tag="argmax", tag_field="op", forbid_unknown_fields=True):
     """``source`` (n, classes) → ``target`` (n,) index of the largest, and its value as ``score``."""
@@ -41,3 +68,14 @@ class Argmax(Struct, frozen=True, tag="argmax", tag_field="op", forbid_unknown_f
         scores = fields[self.source]
         index = scores.argmax(axis=-1)
         return {**fields, self.target: index, "score": np.take_along_axis(scores, index[..., None], -1)[..., 0]}
+
+    def bind(self) -> Callable[[Row], None]:
+        """Sets ``target`` and ``score`` as Python numbers."""
+        source, target = self.source, self.target
+
+        def run(row: Row) -> None:
+            scores = row[source]
+            row[target] = index = int(scores.argmax())
+            row["score"] = scores.item(index)
+
+        return run

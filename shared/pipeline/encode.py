@@ -20,6 +20,10 @@ class AddChannel(Struct, frozen=True, tag="add_channel", tag_field="op", forbid_
         """(n, h, w) -> (n, 1, h, w) or (n, h, w, 1); a view."""
         return np.expand_dims(batch, self.axis)
 
+    def through(self, target: Array) -> Array:
+        """A view of ``target`` without the channel: who writes there has added it."""
+        return np.squeeze(target, self.axis)
+
 
 class Cast(Struct, frozen=True, tag="cast", tag_field="op", forbid_unknown_fields=True):
     """Convert to ``dtype`` and make the memory contiguous."""

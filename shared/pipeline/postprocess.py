@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import numpy as np
 from msgspec import Meta, Struct
-from numpy.typing import NDArray
 
-Fields = dict[str, NDArray[Any]]
+from shared.pipeline.decode import Fields, Row
 
 
 class Labels(Struct, frozen=True, tag="labels", tag_field="op", forbid_unknown_fields=True):
@@ -28,6 +28,16 @@ class Labels(Struct, frozen=True, tag="labels", tag_field="op", forbid_unknown_f
             label = np.where(fields["score"] < self.minimum_score, self.unsure, label)
         return {**fields, self.target: label}
 
+    def bind(self) -> Callable[[Row], None]:
+        """Sets ``target`` to a str."""
+        names, source, target = self.names, self.source, self.target
+        minimum, unsure = self.minimum_score, self.unsure
+
+        def run(row: Row) -> None:
+            row[target] = names[row[source]] if not row["score"] < minimum else unsure
+
+        return run
+
 
 class TopK(Struct, frozen=True, tag="top_k", tag_field="op", forbid_unknown_fields=True):
     """``source`` (n, classes) → ``target`` (n, k): indices of the k largest, best first, ties by lower index."""
@@ -40,3 +50,12 @@ class TopK(Struct, frozen=True, tag="top_k", tag_field="op", forbid_unknown_fiel
         """Adds ``target`` (n, min(k, classes)) intp."""
         order = np.argsort(-fields[self.source], axis=-1, kind="stable")
         return {**fields, self.target: order[..., : self.k]}
+
+    def bind(self) -> Callable[[Row], None]:
+        """Sets ``target`` (min(k, classes),) intp."""
+        k, source, target = self.k, self.source, self.target
+
+        def run(row: Row) -> None:
+            row[target] = np.argsort(-row[source], kind="stable")[:k]
+
+        return run

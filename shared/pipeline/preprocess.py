@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Annotated, Any, Self
 
 import numpy as np
@@ -29,6 +31,20 @@ class Scale(Struct, frozen=True, tag="scale", tag_field="op", forbid_unknown_fie
             out += np.float32(self.offset)
         return out
 
+    def into(self, target: Array) -> Callable[[Array], None]:
+        """The same, written into ``target``."""
+        factor, offset = np.float32(self.factor), np.float32(self.offset)
+        multiply, add = np.multiply, np.add
+
+        def run(batch: Array) -> None:
+            multiply(batch, factor, target, dtype=np.float32)
+
+        def run_with_offset(batch: Array) -> None:
+            multiply(batch, factor, target, dtype=np.float32)
+            add(target, offset, target)
+
+        return run_with_offset if self.offset else run
+
 
 class Standardize(Struct, frozen=True, tag="standardize", tag_field="op", forbid_unknown_fields=True):
     """``(x - mean) / std`` as float32; one pair for the whole sample, or one for each entry of the last axis."""
@@ -44,6 +60,18 @@ class Standardize(Struct, frozen=True, tag="standardize", tag_field="op", forbid
         out *= inverse
         return out
 
+    def into(self, target: Array) -> Callable[[Array], None]:
+        """The same, written into ``target``."""
+        mean = np.asarray(self.mean, np.float32)
+        inverse = np.float32(1) / np.asarray(self.std, np.float32)
+        subtract, multiply = np.subtract, np.multiply
+
+        def run(batch: Array) -> None:
+            subtract(batch, mean, target, dtype=np.float32)
+            multiply(target, inverse, target)
+
+        return run
+
     @classmethod
     def fit(cls, batch: Array, *, per_column: bool = False) -> Self:
         """Mean and standard deviation of training data; a constant column gets a standard deviation of 1."""
@@ -55,14 +83,37 @@ class Standardize(Struct, frozen=True, tag="standardize", tag_field="op", forbid
 
 
 class Clip(Struct, frozen=True, tag="clip", tag_field="op", forbid_unknown_fields=True):
-    """Limit values to ``[low, high]``."""
+    """Limit values to ``[low, high]``; for integer samples to the integers in between."""
 
     low: float
     high: float
 
+    def __post_init__(self) -> None:
+        if not self.low <= self.high:
+            raise ValueError(f"clip: low {self.low} must not be above high {self.high}")
+
     def __call__(self, batch: Array) -> Array:
         """(n, ...) -> (n, ...), dtype kept."""
-        return np.clip(batch, self.low, self.high)
+        low, high = self._limits(batch.dtype)
+        return np.clip(batch, low, high)
+
+    def into(self, target: Array) -> Callable[[Array], None]:
+        """The same, written into ``target``."""
+        low, high = self._limits(target.dtype)
+        clip = np.clip
+
+        def run(batch: Array) -> None:
+            clip(batch, low, high, out=target)
+
+        return run
+
+    def _limits(self, dtype: np.dtype[Any]) -> tuple[Any, Any]:
+        """Both limits as ``dtype``: as Python floats they would turn integers into float64."""
+        low, high = self.low, self.high
+        if dtype.kind in "iu":
+            info = np.iinfo(dtype)
+            low, high = max(math.ceil(low), info.min), min(math.floor(high), info.max)
+        return dtype.type(low), dtype.type(high)
 
 
 class Resize(Struct, frozen=True, tag="resize", tag_field="op", forbid_unknown_fields=True):

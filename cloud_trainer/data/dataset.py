@@ -1,0 +1,119 @@
+"""Labelled samples in memory.
+
+What holds for every :class:`Dataset` that passed :func:`check`:
+
+1. ``x`` and ``y`` have the same length, at least one sample of each class.
+2. ``x`` is finite and numeric; every sample has the same shape.
+3. ``y`` is an index into ``labels``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from shared.errors import DataError
+
+
+class Dataset(Struct, frozen=True, eq=False):
+    """``x`` (n, *shape) as the sensor gives it, ``y`` (n,) int class indices, ``labels`` the classes' names."""
+
+    x: NDArray[Any]
+    y: NDArray[np.int64]
+    labels: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def take(self, index: NDArray[Any]) -> Dataset:
+        """The samples at ``index`` (m,) int or (n,) bool."""
+        return Dataset(self.x[index], self.y[index], self.labels)
+
+
+class Splits(Struct, frozen=True, eq=False):
+    """Disjoint parts of the data.
+
+    ``train`` is fitted on; ``validation`` chooses (temperatures, thresholds); ``reference`` becomes the drift profile;
+    ``test`` is looked at once, for the figures in the manifest and the gates.
+    """
+
+    train: Dataset
+    validation: Dataset
+    reference: Dataset
+    test: Dataset
+
+    def parts(self) -> dict[str, Dataset]:
+        """By name, in the order above."""
+        return {"train": self.train, "validation": self.validation, "reference": self.reference, "test": self.test}
+
+
+def check(data: Dataset, where: str, *, every_class: bool = True) -> Dataset:
+    """``data`` with ``y`` as int64, if it is usable.
+
+    Raises:
+        DataError: in one line: what is wrong, in which file or split, and what would be right.
+    """
+    x, y, labels = np.asarray(data.x), np.asarray(data.y), data.labels
+    if len(labels) < 2:
+        raise DataError(f"{where}: {len(labels)} class; classification needs at least two")
+    if x.dtype == object or not (np.issubdtype(x.dtype, np.number) or x.dtype == bool):
+        raise DataError(f"{where}: x has dtype {x.dtype}; all samples must be numbers of one shape")
+    if x.ndim < 2:
+        raise DataError(f"{where}: x has shape {x.shape}; expected (samples, ...)")
+    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
+        raise DataError(f"{where}: y has shape {y.shape} and dtype {y.dtype}; expected one integer class per sample")
+    if len(x) != len(y):
+        raise DataError(f"{where}: {len(x)} samples in x but {len(y)} in y")
+    if not len(y):
+        raise DataError(f"{where}: no samples")
+    if np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all():
+        bad = int(np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(axis=1))[0])
+        raise DataError(f"{where}: sample {bad} has NaN or infinite values; clean the data first")
+    if y.min() < 0 or y.max() >= len(labels):
+        raise DataError(f"{where}: class {int(y.min() if y.min() < 0 else y.max())} is outside 0..{len(labels) - 1}")
+    counts = np.bincount(y, minlength=len(labels))
+    if every_class and not counts.all():
+        raise DataError(f"{where}: class {labels[int(counts.argmin())]!r} has no samples; every class needs some")
+    return Dataset(x, y.astype(np.int64), labels)
+
+
+def check_splits(splits: Splits) -> Splits:
+    """Every part checked, and all of one shape, dtype and list of labels.
+
+    Raises:
+        DataError: which part is wrong, and how.
+    """
+    parts = {name: check(part, f"{name} split") for name, part in splits.parts().items()}
+    first = parts["train"]
+    for name, part in parts.items():
+        if part.x.shape[1:] != first.x.shape[1:] or part.x.dtype != first.x.dtype:
+            raise DataError(
+                f"{name} split: samples are {part.x.dtype} {part.x.shape[1:]}, "
+                f"in the train split {first.x.dtype} {first.x.shape[1:]}"
+            )
+        if part.labels != first.labels:
+            raise DataError(f"{name} split: its labels differ from the train split's")
+    return Splits(**parts)
+
+
+def join(parts: Sequence[Dataset]) -> Dataset:
+    """All samples of ``parts``, in order; the labels are the first's."""
+    return Dataset(
+        np.concatenate([part.x for part in parts]), np.concatenate([part.y for part in parts]), parts[0].labels
+    )
+
+
+def digest(parts: Sequence[Dataset]) -> str:
+    """Hex SHA-256 of samples, classes and labels: the same data, the same digest."""
+    found = hashlib.sha256()
+    for part in parts:
+        header = f"{part.x.dtype.str}{part.x.shape}{part.y.shape}{part.labels}"
+        found.update(header.encode())
+        found.update(np.ascontiguousarray(part.x).tobytes())
+        found.update(np.ascontiguousarray(part.y, np.int64).tobytes())
+    return found.hexdigest()

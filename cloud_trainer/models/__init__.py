@@ -1,0 +1,1 @@
+"""Networks that the trainer can build. Each gives (logits, embedding)."""

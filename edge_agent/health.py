@@ -1,0 +1,63 @@
+"""Counters and latencies of one engine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+KEPT = 1024
+"""Latencies kept for the percentiles; the median of 1,024 is within 2 % of its true rank."""
+
+
+class Health:
+    """What one engine has done since it was loaded. Writers hold the engine's lock; readers need none."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self.errors = 0
+        self.truths = 0
+        self.correct = 0
+        self.last_error = ""
+        self._latencies: list[float] = [0.0] * KEPT
+        self._next = 0
+
+    def add(self, latency_us: float) -> None:
+        """One answer, in microseconds."""
+        self.samples += 1
+        i = self._next
+        self._latencies[i] = latency_us
+        self._next = i + 1 if i + 1 < KEPT else 0
+
+    def fail(self, error: Exception) -> None:
+        """One sample without an answer."""
+        self.errors += 1
+        self.last_error = str(error)
+
+    def truth(self, *, correct: bool) -> None:
+        """The truth about one answer became known."""
+        self.truths += 1
+        self.correct += correct
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of answers that were right, of those whose truth is known; ``None`` before the first."""
+        return self.correct / self.truths if self.truths else None
+
+    def percentiles(self) -> tuple[float, float]:
+        """p50 and p99 of the latest latencies, microseconds; zeros before the first answer."""
+        kept = self._latencies[: min(self.samples, KEPT)]
+        if not kept:
+            return 0.0, 0.0
+        p50, p99 = np.percentile(kept, (50, 99))
+        return float(p50), float(p99)
+
+
+def rss_mib() -> float:
+    """Resident memory of this process in MiB; 0.0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -1,0 +1,245 @@
+"""Which variant is best here: measured on this device, not guessed from its name.
+
+The decision (:func:`choose`) is a pure function of a table and the configuration. Measurements are kept in a cache
+file, valid for one release (by its manifest's digest), one device fingerprint and one number of threads.
+"""
+
+from __future__ import annotations
+
+import platform
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from edge_agent.backends import EXTRA, available
+from edge_agent.config import SelectionConfig
+from edge_agent.hardware import fingerprint
+from edge_agent.health import rss_mib
+from shared.errors import BackendError, DigestError, NoVariantError, SelfTestError
+from shared.files import inside, sha256_bytes, write_atomic
+from shared.manifest import Manifest, Variant, encode_manifest
+from shared.messages import SelectionRow
+
+WARM_UP = 20
+LEAST_RUNS = 50
+SAMPLES_PER_MEASUREMENT = 64
+
+
+class Measured(Struct, frozen=True):
+    """The cache file: what was measured, and for which release, device and number of threads it is true."""
+
+    release: str
+    fingerprint: str
+    threads: int
+    rows: list[SelectionRow]
+
+
+def candidates(manifest: Manifest, config: SelectionConfig) -> list[Variant]:
+    """The variants that this device can run: backend installed, machine meant, within ``config.max_bytes``."""
+    return [variant for variant in manifest.variants if not _unfit(variant, config)]
+
+
+def _unfit(variant: Variant, config: SelectionConfig) -> str:
+    """Why ``variant`` can't be run here, before trying; empty if it can."""
+    if variant.runtime not in EXTRA:
+        return f"runtime {variant.runtime} is unknown to this version"
+    if variant.runtime not in available():
+        return f"backend {variant.runtime} not installed: pip install 'sanderling[{EXTRA[variant.runtime]}]'"
+    if variant.meant_for and platform.machine() not in variant.meant_for:
+        return f"meant for {', '.join(variant.meant_for)}, this is {platform.machine()}"
+    if config.max_bytes is not None and variant.file.bytes > config.max_bytes:
+        return f"{variant.file.bytes} bytes, over the limit of {config.max_bytes}"
+    return ""
+
+
+def quality_of(variant: Variant) -> float | None:
+    """The one number that variants are compared by: accuracy where it was measured, else the first that was."""
+    if "accuracy" in variant.quality:
+        return variant.quality["accuracy"]
+    return next(iter(variant.quality.values()), None)
+
+
+def select(
+    manifest: Manifest,
+    release: Path,
+    config: SelectionConfig,
+    *,
+    threads: int = 1,
+    cache: Path | None = None,
+) -> tuple[Variant, list[SelectionRow]]:
+    """Measure (or read from ``cache``) and choose. Variants whose files were not downloaded are left out.
+
+    Raises:
+        DigestError: a variant's file is there and damaged.
+        NoVariantError: none can run; the message says why for each.
+    """
+    rows = _measured(manifest, release, config, threads, cache)
+    rows = choose(rows, config)
+    for row in rows:
+        if row.chosen:
+            return manifest.variant(row.variant), rows
+    reasons = "; ".join(f"{row.variant}: {row.why}" for row in rows)
+    raise NoVariantError(f"no variant of {manifest.name}/{manifest.version} can run here: {reasons}")
+
+
+def choose(rows: Sequence[SelectionRow], config: SelectionConfig) -> list[SelectionRow]:
+    """Mark the best row and say in words, for each, why or why not.
+
+    Rows without a measurement (``p50_us`` is ``None``) keep their reason. Quality counts in points of 0.01; an unknown
+    quality counts as the worst.
+    """
+    limit_us = None if config.p99_ms is None else config.p99_ms * 1000
+    fit: list[SelectionRow] = []
+    refused: dict[str, str] = {}
+    for row in rows:
+        if row.p50_us is None:
+            refused[row.variant] = row.why
+        elif config.variant is not None and row.variant != config.variant:
+            refused[row.variant] = f"the configuration wants {config.variant}"
+        elif config.max_bytes is not None and row.bytes > config.max_bytes:
+            refused[row.variant] = f"{row.bytes} bytes, over the limit of {config.max_bytes}"
+        elif limit_us is not None and row.p99_us is not None and row.p99_us > limit_us:
+            refused[row.variant] = f"p99 {row.p99_us / 1000:.3g} ms, over the limit of {config.p99_ms:g} ms"
+        else:
+            fit.append(row)
+    best_quality = max((_quality(row) for row in fit), default=0.0)
+    within = [row for row in fit if best_quality - _quality(row) <= config.quality_drop + 1e-9]
+    if config.goal == "latency":
+        chosen = min(within, key=lambda row: (row.p50_us, -_quality(row)), default=None)
+    else:
+        chosen = max(fit, key=lambda row: (_quality(row), -(row.p50_us or 0.0)), default=None)
+    result = []
+    for row in rows:
+        why = refused.get(row.variant) or _why(row, chosen, best_quality, config, alone=len(fit) == 1)
+        result.append(msgspec.structs.replace(row, chosen=row is chosen, why=why))
+    return result
+
+
+def _why(
+    row: SelectionRow, chosen: SelectionRow | None, best_quality: float, config: SelectionConfig, *, alone: bool
+) -> str:
+    drop = 100 * (best_quality - _quality(row))
+    if row is chosen:
+        if config.variant is not None:
+            return "named in the configuration"
+        if alone:
+            return "the only one that can run here"
+        if config.goal == "quality":
+            return "best quality"
+        return f"fastest within {100 * config.quality_drop:.1f} points of the best"
+    if drop > 100 * config.quality_drop + 1e-7 or (config.goal == "quality" and drop > 1e-7):
+        return f"{drop:.1f} points below the best"
+    slower = (row.p50_us or 0.0) / max((chosen.p50_us if chosen else None) or 1e-9, 1e-9)
+    return f"{slower:.1f} times as slow as {chosen.variant}" if chosen else "not needed"
+
+
+def _quality(row: SelectionRow) -> float:
+    return -1.0 if row.quality is None else row.quality
+
+
+def row_of(variant: Variant, **measured: Any) -> SelectionRow:
+    """A row of the table with what the manifest knows."""
+    return SelectionRow(
+        variant=variant.id,
+        runtime=variant.runtime,
+        precision=variant.precision,
+        bytes=variant.file.bytes,
+        quality=quality_of(variant),
+        **measured,
+    )
+
+
+def measure(
+    manifest: Manifest, release: Path, variant: Variant, *, seconds: float = 0.3, threads: int = 1
+) -> SelectionRow:
+    """Load ``variant``, warm it up, and time it on golden samples for ``seconds``.
+
+    ``rss_mib`` is what this process grew by, the runtime's own code included if it was not loaded yet.
+
+    Raises:
+        BackendError: it cannot be loaded or run.
+    """
+    from edge_agent.engine import Engine
+
+    before = rss_mib()
+    engine = Engine(manifest, release, variant, threads=threads)
+    try:
+        latencies = timed(engine.infer, _inputs(engine), seconds)
+    finally:
+        engine.close()
+    p50, p99 = np.percentile(latencies, (50, 99))
+    return row_of(variant, p50_us=float(p50), p99_us=float(p99), rss_mib=max(rss_mib() - before, 0.0))
+
+
+def timed(call: Any, inputs: NDArray[Any], seconds: float) -> NDArray[np.float64]:
+    """Durations in microseconds of ``call(input)``, over and over for ``seconds`` after a warm-up, at least 50."""
+    for i in range(WARM_UP):
+        call(inputs[i % len(inputs)])
+    durations = []
+    end = perf_counter() + seconds
+    now = perf_counter()
+    while now < end or len(durations) < LEAST_RUNS:
+        sample = inputs[len(durations) % len(inputs)]
+        start = perf_counter()
+        call(sample)
+        now = perf_counter()
+        durations.append((now - start) * 1e6)
+    return np.asarray(durations)
+
+
+def _inputs(engine: Any) -> NDArray[Any]:
+    """Golden samples; a release whose golden file is unusable is still measured, on zeros."""
+    from edge_agent.selftest import golden_samples
+
+    spec = engine.manifest.sample
+    try:
+        return golden_samples(engine)[:SAMPLES_PER_MEASUREMENT]
+    except SelfTestError:
+        return np.zeros((1, *spec.shape), spec.dtype)
+
+
+def _measured(
+    manifest: Manifest, release: Path, config: SelectionConfig, threads: int, cache: Path | None
+) -> list[SelectionRow]:
+    key = (sha256_bytes(encode_manifest(manifest))[:16], fingerprint(), threads)
+    known = {row.variant: row for row in _read(cache, key)}
+    rows = []
+    for variant in manifest.variants:
+        why = _unfit(variant, config) or _absent(variant, release)
+        if why:
+            rows.append(row_of(variant, why=why))
+            continue
+        variant.file.verify(release)
+        row = known.get(variant.id)
+        if row is None:
+            try:
+                row = measure(manifest, release, variant, seconds=config.measure_seconds, threads=threads)
+            except BackendError as error:
+                row = row_of(variant, why=str(error))
+        rows.append(row)
+    measured = [row for row in rows if row.p50_us is not None]
+    if cache is not None and {row.variant for row in measured} - set(known):
+        write_atomic(cache, msgspec.json.format(msgspec.json.encode(Measured(*key, rows=measured)), indent=2) + b"\n")
+    return rows
+
+
+def _absent(variant: Variant, release: Path) -> str:
+    return "" if inside(release, variant.file.path).exists() else "not downloaded"
+
+
+def _read(cache: Path | None, key: tuple[str, str, int]) -> list[SelectionRow]:
+    """Rows of the cache file that are true for ``key``; a missing, damaged or outdated file is measured anew."""
+    if cache is None or not cache.exists():
+        return []
+    try:
+        found = msgspec.json.decode(cache.read_bytes(), type=Measured)
+    except (OSError, msgspec.MsgspecError):
+        return []
+    return found.rows if (found.release, found.fingerprint, found.threads) == key else []

@@ -1,0 +1,76 @@
+"""Dictionaries of arrays as ``.npz`` files that are safe to read from strangers: bounded, no pickle."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import ProfileError
+from shared.files import write_atomic
+
+Arrays = dict[str, NDArray[Any]]
+
+MAX_BYTES = 256 << 20
+"""Most bytes that the arrays of one file may take in memory; checked before anything is unpacked."""
+MAX_ARRAYS = 65_536
+
+
+def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """The bytes of an ``.npz`` file."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]  # numpy's stub mixes up the keyword
+    return buffer.getvalue()
+
+
+def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write ``arrays`` to ``path`` atomically.
+
+    Raises:
+        ProfileError: the file can't be written; nothing is left behind.
+    """
+    try:
+        write_atomic(path, pack(arrays))
+    except OSError as error:
+        raise ProfileError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Arrays:
+    """Read an ``.npz`` file.
+
+    Raises:
+        ProfileError: it is missing, damaged, larger than ``max_bytes`` unpacked, or holds Python objects.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            size = sum(entry.file_size for entry in entries)
+        if size > max_bytes or len(entries) > MAX_ARRAYS:
+            raise ProfileError(f"{path}: {size} bytes in {len(entries)} arrays; at most {max_bytes} in {MAX_ARRAYS} are allowed")
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except OSError as error:
+        raise ProfileError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (zipfile.BadZipFile, ValueError, EOFError, KeyError, NotImplementedError, zipfile.zlib.error) as error:  # type: ignore[attr-defined]  # zipfile re-exports zlib without saying so
+        raise ProfileError(f"{path}: not a drift profile, or damaged ({error})") from error
+
+
+def take(arrays: Mapping[str, NDArray[Any]], name: str, kind: str, ndim: int = 1) -> NDArray[Any]:
+    """Array ``name`` if it has the dtype kind ("f", "i", "U") and number of dimensions expected.
+
+    Raises:
+        ProfileError: it is missing or another one.
+    """
+    array = arrays.get(name)
+    if array is None:
+        raise ProfileError(f"drift profile: array {name!r} is missing")
+    if array.dtype.kind != kind or array.ndim != ndim:
+        raise ProfileError(
+            f"drift profile: array {name!r} has dtype {array.dtype} and {array.ndim} dimensions; expected kind {kind!r} and {ndim}"
+        )
+    return array

@@ -1,0 +1,339 @@
+"""The evidence of one stream, with a promise about its false alarms.
+
+Invariants:
+
+1. While the stream is exchangeable with the reference (or, with a tolerance, stays in its band given its past), the
+   mean number of samples to an alarm is at least ``false_alarm_every`` = A, and P(alarm within T samples) <= T / A
+   (plug-in tracks: + η, see :mod:`shared.drift.evidence`).
+2. Evidence moves in whole windows of ``window`` samples; how rows are cut into calls of ``update`` changes nothing.
+3. An alarm latches until ``acknowledge``.
+4. Every row is counted once, when it arrives, also those of an unfinished window.
+
+"Whatever the dependence" between scalars is proven for sums at fixed times and measured at stopping times.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import ArrayLike, NDArray
+
+from shared.drift.bins import Floats
+from shared.drift.counts import WindowCounts
+from shared.drift.effects import Effect, effects
+from shared.drift.encode import Encoder, window_counts
+from shared.drift.evidence import accumulate, log_sum
+from shared.drift.profile import ReferenceProfile
+from shared.drift.state import Packed, pack_array, seal, unpack_array, unseal
+from shared.drift.tracks import Group, Tolerance, build_groups
+from shared.errors import ProfileError
+
+MAGIC = b"SDRD"
+MAX_WINDOW = 1 << 16
+BATCH_ROWS = 4096
+"""Rows whose windows are evaluated together."""
+RECENT = 512
+"""Effects are of the last 512 to 1024 samples."""
+NAMED = 3
+NAMED_SHARE = 0.05
+LOG_LIMIT = 690.0
+
+
+class DriftStatus:
+    """What a detector knows.
+
+    ``alarm``: latched. ``evidence``: U / A, 1.0 is the alarm. ``at``: samples seen when it rose. ``features``: tracks that
+    carry most of the evidence, of the alarm once there is one. ``samples``: seen in all. ``effects``: scalar -> size of
+    the change in the last 512 to 1024 samples, computed when first asked for.
+    """
+
+    def __init__(
+        self,
+        *,
+        alarm: bool,
+        evidence: float,
+        at: int | None,
+        features: tuple[str, ...],
+        samples: int,
+        profile: ReferenceProfile,
+        recent: WindowCounts,
+    ) -> None:
+        self.alarm = alarm
+        self.evidence = evidence
+        self.at = at
+        self.features = features
+        self.samples = samples
+        self._profile = profile
+        self._recent = recent
+
+    @cached_property
+    def effects(self) -> dict[str, Effect]:
+        """Scalar -> effect."""
+        return effects(self._profile, self._recent)
+
+    def __repr__(self) -> str:
+        return f"DriftStatus(alarm={self.alarm}, evidence={self.evidence:.3g}, at={self.at}, features={self.features})"
+
+
+class _Stream(Struct):
+    """The moving part of one group: log R (T, bets), urn (T, K) and its sums (T,)."""
+
+    group: Group
+    weights: Floats
+    log_r: Floats
+    urn: Floats
+    total: Floats
+
+    @classmethod
+    def start(cls, group: Group) -> _Stream:
+        weights = group.detector_weights()
+        return cls(group, weights, np.full(weights.shape, -np.inf), group.gaps.copy(), group.total.copy())
+
+    def advance(self, counts: Floats, log_time: float) -> Floats:
+        """Take in windows (T, W, K); weighted log R (T, W) after each."""
+        group = self.group
+        log_e = group.log_e_plug(counts)
+        if group.urn:
+            size = counts.sum(-1)
+            before = np.cumsum(counts, axis=1)
+            met = self.urn[:, None] + before - counts
+            total = self.total[:, None] + np.cumsum(size, axis=1) - size
+            log_e = np.concatenate((group.log_e_urn(met, total, counts), log_e), axis=2)
+            self.urn += before[:, -1]
+            self.total += size.sum(1)
+        log_r = accumulate(self.log_r, log_e, log_time)
+        self.log_r = log_r[:, -1]
+        return log_sum(log_r + self.weights[:, None], axis=2)
+
+
+class _State(Struct):
+    false_alarm_every: float
+    window: int
+    delta: float
+    replaced: float
+    samples: int
+    at: int | None
+    features: tuple[str, ...]
+    generator: tuple[bytes, bytes, int, int]
+    buffer: Packed
+    log_evidence: float | None
+    contributions: Packed
+    taken: bytes
+    recent: tuple[bytes, bytes]
+    log_r: tuple[Packed, ...]
+    urns: tuple[Packed, ...]
+
+
+class DriftDetector:
+    """Watches one stream of rows of the profile's F scalars.
+
+    Args:
+        profile: the reference.
+        false_alarm_every: A, in samples: the one knob.
+        window: samples per step of evidence; larger is cheaper, smaller reacts within fewer samples.
+        tolerance: robust sigmas by which every value may move unreported. It must cover the whole range of the harmless
+            movement, not its amplitude.
+        replaced: share of categories and missing flags that may be others. A ``tolerance`` alone gives them none: set it too if
+            the mix of classes may wander.
+        seed: of the numbers that order ties.
+
+    Raises:
+        ProfileError: an argument is out of range.
+
+    >>> rng = np.random.default_rng(0)
+    >>> detector = DriftDetector(ReferenceProfile.fit(rng.normal(size=(500, 2))))
+    >>> detector.update(rng.normal(size=(320, 2))).alarm, detector.update(rng.normal(1.0, size=(320, 2))).alarm
+    (False, True)
+    """
+
+    def __init__(
+        self,
+        profile: ReferenceProfile,
+        false_alarm_every: float = 10_000,
+        window: int = 32,
+        tolerance: float = 0.0,
+        *,
+        replaced: float = 0.0,
+        seed: int = 1,
+    ) -> None:
+        if not 1 < false_alarm_every < math.inf:
+            raise ProfileError(f"false_alarm_every must be a number of samples above 1, got {false_alarm_every}")
+        if not 1 <= window <= MAX_WINDOW:
+            raise ProfileError(f"window must be 1 to {MAX_WINDOW} samples, got {window}")
+        self.profile = profile
+        self.false_alarm_every = float(false_alarm_every)
+        self.window = int(window)
+        self.tolerance = Tolerance(float(tolerance), float(replaced)).check()
+        self._encoder = Encoder(profile)
+        self._streams = [_Stream.start(group) for group in build_groups(profile, self.tolerance)]
+        self._rng = np.random.Generator(np.random.PCG64(seed))
+        self._buffer = np.empty((0, self._encoder.tracks), dtype=np.uint8)
+        self._taken = WindowCounts.zero(profile)
+        self._recent = [WindowCounts.zero(profile), WindowCounts.zero(profile)]
+        self._samples = 0
+        self._log_evidence = -math.inf
+        self._contributions = np.full(self._encoder.tracks, -np.inf)
+        self._at: int | None = None
+        self._features: tuple[str, ...] = ()
+
+    def update(self, X_block: ArrayLike) -> DriftStatus:
+        """Take in rows (b, F), b >= 0; NaN is missing. Returns the status after the last whole window.
+
+        Raises:
+            InputError: not a table of numbers of the profile's width; nothing was taken in.
+        """
+        rows = self._encoder.rows(X_block)
+        for at in range(0, len(rows), BATCH_ROWS):
+            self._take_in(self._encoder.codes(rows[at : at + BATCH_ROWS], self._rng))
+        return self.status
+
+    def _take_in(self, codes: NDArray[np.uint8]) -> None:
+        width = self._encoder.width
+        self._count(window_counts(codes, len(codes), width)[:, 0], len(codes))
+        before = self._samples - len(self._buffer)  # samples evaluated so far
+        self._samples += len(codes)
+        if len(self._buffer):
+            codes = np.concatenate((self._buffer, codes))
+        whole = len(codes) // self.window * self.window
+        if whole:
+            self._evaluate(window_counts(codes[:whole], self.window, width).astype(np.float64), before)
+            codes = codes[whole:]
+        self._buffer = codes.copy() if whole else codes
+
+    def _count(self, table: NDArray[np.int64], samples: int) -> None:
+        block = WindowCounts(self._taken.layout, samples, table)
+        self._taken += block
+        older, newer = self._recent
+        if newer.samples >= RECENT:
+            older, newer = newer, WindowCounts.zero(self.profile)
+        self._recent = [older, newer + block]
+
+    def _evaluate(self, counts: Floats, before: int) -> None:
+        """Windows (T, W, K), the first of which starts after ``before`` samples."""
+        found = np.empty(counts.shape[:2])
+        log_time = math.log(self.window)
+        for stream in self._streams:
+            group = stream.group
+            found[group.index] = stream.advance(counts[group.index, :, : group.gaps.shape[1]], log_time)
+        log_u = log_sum(found, axis=0) - math.log(self.false_alarm_every)
+        self._log_evidence = float(log_u[-1])
+        self._contributions = found[:, -1]
+        if self._at is None and (log_u >= 0).any():
+            first = int(np.argmax(log_u >= 0))
+            self._at = before + (first + 1) * self.window
+            self._features = self._leading(found[:, first])
+
+    def _leading(self, contributions: Floats) -> tuple[str, ...]:
+        """Up to three tracks that carry a twentieth of the evidence or more."""
+        floor = float(log_sum(contributions, axis=0)) + math.log(NAMED_SHARE)
+        order = np.argsort(-contributions, kind="stable")[:NAMED]
+        names = self.profile.layout.names
+        return tuple(names[t] for t in order if np.isfinite(contributions[t]) and contributions[t] >= floor)
+
+    @property
+    def status(self) -> DriftStatus:
+        """What is known after the last whole window."""
+        alarm = self._at is not None
+        return DriftStatus(
+            alarm=alarm,
+            evidence=math.exp(min(self._log_evidence, LOG_LIMIT)),
+            at=self._at,
+            features=self._features if alarm else self._leading(self._contributions),
+            samples=self._samples,
+            profile=self.profile,
+            recent=self._recent[0] + self._recent[1],
+        )
+
+    @property
+    def counts(self) -> WindowCounts:
+        """Everything counted since :meth:`take_counts` was last called."""
+        return self._taken
+
+    def take_counts(self) -> WindowCounts:
+        """:attr:`counts`, and start anew. Evidence is not touched."""
+        taken, self._taken = self._taken, WindowCounts.zero(self.profile)
+        return taken
+
+    def acknowledge(self, keep: bool = True) -> None:
+        """End an alarm. ``keep``: it was false, or is being dealt with: evidence starts at zero and what was seen stays in the urn, which keeps
+        the promise exact. Otherwise start as on the first day, with the same reference."""
+        self._at = None
+        self._features = ()
+        self._log_evidence = -math.inf
+        self._contributions = np.full(self._encoder.tracks, -np.inf)
+        for stream in self._streams:
+            stream.log_r = np.full_like(stream.log_r, -np.inf)
+            if not keep:
+                stream.urn = stream.group.gaps.copy()
+                stream.total = stream.group.total.copy()
+        if not keep:
+            self._buffer = self._buffer[:0]
+            self._recent = [WindowCounts.zero(self.profile), WindowCounts.zero(self.profile)]
+
+    def to_bytes(self) -> bytes:
+        """The whole state; a detector restored from it goes on exactly as this one would."""
+        generator = self._rng.bit_generator.state
+        numbers = generator["state"]
+        state = _State(
+            false_alarm_every=self.false_alarm_every,
+            window=self.window,
+            delta=self.tolerance.delta,
+            replaced=self.tolerance.replaced,
+            samples=self._samples,
+            at=self._at,
+            features=self._features,
+            generator=(
+                numbers["state"].to_bytes(16, "little"),
+                numbers["inc"].to_bytes(16, "little"),
+                int(generator["has_uint32"]),
+                int(generator["uinteger"]),
+            ),
+            buffer=pack_array(self._buffer),
+            log_evidence=self._log_evidence if math.isfinite(self._log_evidence) else None,
+            contributions=pack_array(self._contributions),
+            taken=self._taken.to_bytes(),
+            recent=(self._recent[0].to_bytes(), self._recent[1].to_bytes()),
+            log_r=tuple(pack_array(stream.log_r) for stream in self._streams),
+            urns=tuple(pack_array(stream.urn) for stream in self._streams),
+        )
+        return seal(MAGIC, self.profile.digest, state)
+
+    @classmethod
+    def from_bytes(cls, profile: ReferenceProfile, data: bytes) -> DriftDetector:
+        """The detector that wrote ``data``.
+
+        Raises:
+            ProfileError: truncated, damaged, of another version, or of another profile.
+        """
+        state = unseal(MAGIC, profile.digest, data, _State)
+        detector = cls(profile, state.false_alarm_every, state.window, state.delta, replaced=state.replaced)
+        if not len(state.log_r) == len(state.urns) == len(detector._streams):
+            raise ProfileError("drift state: another number of track groups than the profile has")
+        numbers, increment, has_half, half = state.generator
+        detector._rng.bit_generator.state = {
+            "bit_generator": "PCG64",
+            "state": {"state": int.from_bytes(numbers, "little"), "inc": int.from_bytes(increment, "little")},
+            "has_uint32": has_half,
+            "uinteger": half,
+        }
+        width, tracks = detector._encoder.width, detector._encoder.tracks
+        buffer = unpack_array(state.buffer, dtype=np.uint8)
+        if buffer.ndim != 2 or buffer.shape[1] != tracks or len(buffer) >= state.window or (buffer > width).any():
+            raise ProfileError("drift state: the unfinished window doesn't fit the profile")
+        detector._buffer = buffer
+        detector._samples, detector._at, detector._features = state.samples, state.at, state.features
+        detector._log_evidence = -math.inf if state.log_evidence is None else state.log_evidence
+        detector._contributions = unpack_array(state.contributions, detector._contributions)
+        detector._taken = WindowCounts.from_bytes(profile, state.taken)
+        detector._recent = [WindowCounts.from_bytes(profile, part) for part in state.recent]
+        for stream, log_r, urn in zip(detector._streams, state.log_r, state.urns, strict=True):
+            stream.log_r = unpack_array(log_r, stream.log_r)
+            stream.urn = unpack_array(urn, stream.urn)
+            grown = stream.urn - stream.group.gaps
+            if not (grown >= 0).all() or np.isnan(stream.log_r).any():
+                raise ProfileError("drift state: an urn holds less than the reference")
+            stream.total = stream.group.total + grown.sum(1)
+        return detector

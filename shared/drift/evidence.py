@@ -1,0 +1,145 @@
+"""E-values of count vectors, and how they add up over time.
+
+- *Urn*: the bets against the exact law of the counts under exchangeability, a Pólya urn that starts with the reference's
+  rank gaps and takes in what it has seen. Nothing is estimated, so any size of reference will do.
+- *Plug-in*: the bets against an upper confidence bound of their mean under the reference. It doesn't learn the stream, so it sees
+  slow drift, and it can have a tolerance; its promise fails with the probability η of that bound.
+- *Shiryaev-Roberts*: R <- (R + π) e, with π the time or samples of the window. E[R at T] <= T while nothing has changed,
+  so P(R >= A within T) <= T / A, and the mean time to a false alarm is at least A. Kept in logs.
+
+Shapes: T tracks, W windows, K bins, M bets. Tracks with fewer bins are padded: padded bins have urn weight 1, count 0 and
+are masked out of every sum.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+
+from shared.drift.bins import Column, Floats
+
+URN_WEIGHT = 7 / 8
+CONFIDENCE = 0.05
+CONFIDENCE_SMALL = 0.025
+"""η for references of fewer than ``SMALL`` values, where the normal approximation is coarser."""
+SMALL = 200
+_HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
+_NORMAL = NormalDist()
+
+
+def log_gamma(x: Floats) -> Floats:
+    """log Γ(x) for x >= 1; absolute error below 1e-11 for small x (Stirling's series after a shift by seven).
+
+    >>> round(float(np.exp(log_gamma(np.array([6.0]))[0])), 6)
+    120.0
+    """
+    y = x + 7.0
+    shift = x * (x + 1) * (x + 2) * (x + 3) * (x + 4) * (x + 5) * (x + 6)
+    inverse = 1 / y
+    return (y - 0.5) * np.log(y) - y + _HALF_LOG_TAU + inverse * (1 / 12 - inverse * inverse / 360) - np.log(shift)
+
+
+def urn_log_e(bets: Floats, exp_bets: Floats, urn: Floats, total: Floats, counts: Floats) -> Floats:
+    """log e (T, W, M) of each window against the urn it met.
+
+    Args:
+        bets: (T, M, K) log-bets.
+        exp_bets: (T, M, K) their exponentials, 0 in padded bins.
+        urn: (T, W, K) weights before each window, 1 in padded bins.
+        total: (T, W) sums of ``urn`` without padding.
+        counts: (T, W, K) of each window.
+    """
+    size = counts.sum(-1)
+    log_law = log_gamma(total) - log_gamma(total + size) + (log_gamma(urn + counts) - log_gamma(urn)).sum(-1)
+    base = (counts * np.log(urn)).sum(-1) - log_law
+    tilted = np.log(urn @ exp_bets.transpose(0, 2, 1))
+    return counts @ bets.transpose(0, 2, 1) - size[..., None] * tilted + base[..., None]
+
+
+def accumulate(log_r: Floats, log_e: Floats, log_time: float) -> Floats:
+    """log R (T, W, M) after each window, from ``log_r`` (T, M) before and ``log_e`` (T, W, M).
+
+    Closed form of R_w = (R_{w-1} + π) e_w: with S the running sum of log e, R_w = exp(S_w) (R_0 + π Σ_{s<=w} exp(-S_{s-1})).
+    """
+    if log_e.shape[1] == 1:
+        return np.logaddexp(log_r, log_time)[:, None, :] + log_e
+    running = np.cumsum(log_e, axis=1)
+    started = np.empty_like(running)
+    started[:, 0] = np.logaddexp(log_r, log_time)
+    started[:, 1:] = log_time - running[:, :-1]
+    return running + np.logaddexp.accumulate(started, axis=1)
+
+
+def log_sum(x: Floats, axis: int | tuple[int, ...]) -> Floats:
+    """log Σ exp(x) over ``axis``; -inf where all are -inf."""
+    top = np.max(x, axis=axis, keepdims=True)
+    top = np.where(np.isfinite(top), top, 0.0)
+    with np.errstate(divide="ignore"):
+        found: Floats = np.log(np.exp(x - top).sum(axis=axis)) + top.squeeze(axis)
+    return found
+
+
+def value_normaliser(column: Column, bets: Floats, delta: float, risk: float) -> Floats:
+    """log Z (M,): upper confidence bound, missed with probability ``risk`` in all, of the mean of each bet under every law that
+    moves reference values by at most ``delta``: Z = m + Φ⁻¹(1 - risk/M) s / √(n + 1)."""
+    h = np.exp(bets)
+    if delta > 0:
+        bins = h.shape[1]
+        best = np.empty((bins, bins, len(h)))
+        for first in range(bins):
+            best[first, first:] = np.maximum.accumulate(h.T[first:], axis=0)
+        low = np.searchsorted(column.edges, column.sketch - delta, "left")
+        high = np.searchsorted(column.edges, column.sketch + delta, "right")
+        reached = best[low, high]
+        mean, deviation = reached.mean(0), reached.std(0)
+    else:
+        share = column.gaps / column.gaps.sum()
+        mean = h @ share
+        deviation = np.sqrt(np.maximum((h * h) @ share - mean * mean, 0))
+    bound: Floats = np.log(mean + _NORMAL.inv_cdf(1 - risk / len(h)) * deviation / math.sqrt(column.present + 1))
+    return bound
+
+
+def share_normaliser(gaps: Floats, bets: Floats, replaced: float, risk: float) -> Floats:
+    """log Z (M,) of bets on one bin's share each: E[h] = 1 + (e^b - 1) p, p at the end of its Chernoff interval (missed with
+    probability ``risk``/M, for any sample size), plus ``replaced`` (max h - min h)."""
+    total = float(gaps.sum())
+    z = np.empty(len(bets))
+    for m, bet in enumerate(bets):
+        k = int(np.argmax(np.abs(bet)))
+        gain = math.expm1(bet[k])
+        share = share_bound(float(gaps[k]) / total, total, risk / len(bets), upper=gain > 0)
+        z[m] = 1 + gain * share + replaced * abs(gain)
+    return np.log(z)
+
+
+def share_bound(share: float, n: float, risk: float, *, upper: bool) -> float:
+    """End of the Chernoff interval of a share seen in ``n`` trials: KL(share, p) = log(1/risk) / n.
+
+    >>> round(share_bound(0.1, 500, 1e-4, upper=True), 3)
+    0.161
+    """
+    limit = -math.log(risk) / n
+    inside, outside = share, 1.0 if upper else 0.0
+    for _ in range(50):
+        middle = (inside + outside) / 2
+        if _divergence(share, middle) < limit:
+            inside = middle
+        else:
+            outside = middle
+    return outside
+
+
+def _divergence(p: float, q: float) -> float:
+    """Kullback-Leibler divergence of two coins."""
+    if q <= 0 or q >= 1:
+        return math.inf if p != q else 0.0
+    return (p * math.log(p / q) if p > 0 else 0.0) + ((1 - p) * math.log((1 - p) / (1 - q)) if p < 1 else 0.0)
+
+
+def risk_of(present: int, tracks: int) -> float:
+    """The share of η that one of ``tracks`` tracks may spend on its confidence bound."""
+    return (CONFIDENCE_SMALL if present < SMALL else CONFIDENCE) / tracks
+
