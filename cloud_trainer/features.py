@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cloud_trainer.data import Dataset
 from shared.errors import DataError
 from shared.manifest import SampleSpec
+from shared.pipeline.bind import run_arrays
 from shared.pipeline.decode import Argmax, Softmax
 from shared.pipeline.encode import AddChannel, Cast
 from shared.pipeline.postprocess import Labels
@@ -54,7 +55,4 @@ def fit_pipeline(train: Dataset) -> Pipeline:
 
 def encode(pipeline: Pipeline, x: NDArray[Any]) -> NDArray[np.float32]:
     """``x`` (n, *sample shape) through preprocess and encode -> (n, *input shape) float32."""
-    batch = x
-    for operation in (*pipeline.preprocess, *pipeline.encode):
-        batch = operation(batch)
-    return batch.astype(np.float32, copy=False)
+    return run_arrays(pipeline, x).astype(np.float32, copy=False)

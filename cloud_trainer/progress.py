@@ -11,7 +11,8 @@ from typing import Protocol, TextIO
 class Progress(Protocol):
     """Called with the stage's name, how much of the whole is done (0 to 1), and a line for people."""
 
-    def __call__(self, stage: str, fraction: float, text: str) -> None: ...
+    def __call__(self, stage: str, fraction: float, text: str) -> None:
+        """Show it."""
 
 
 def silent(stage: str, fraction: float, text: str) -> None:

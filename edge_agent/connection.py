@@ -37,6 +37,7 @@ class LinkConfig(Struct, frozen=True):
     backoff_first: float = 0.5
     backoff_most: float = 60.0
     refused_pause: float = 5.0
+    settle: float = 3.0  # after a lost session, before rows go out: others have to subscribe again too
     in_flight: int = 20
 
 

@@ -228,14 +228,14 @@ class Engine:
             batch = self._checked_batch(samples)
             if ids is not None and len(ids) != len(batch):
                 raise InputError(f"{len(ids)} ids for {len(batch)} samples")
+            if not len(batch):
+                return []
             fields = self._outputs_of(batch)
             if not np.isfinite(fields["score"]).all():
                 raise BackendError(f"variant {self.variant.id} gave NaN")
         except SanderlingError as error:
             self._failed(error)
             raise
-        if not len(batch):
-            return []
         latency = (perf_counter_ns() - start) / 1000 / len(batch)
         names = ids if ids is not None else [f"{self._prefix}-{next(self._ids)}" for _ in batch]
         answers = []
@@ -283,6 +283,36 @@ class Engine:
             taken.append(self._truths.popleft())
         return taken
 
+    def stages(self, sample: ArrayLike) -> dict[str, float]:
+        """Microseconds of each of the five steps for one sample, and of a bare call of the runtime (``raw``) on the
+        ready tensor. Touches neither monitor nor health.
+
+        Raises:
+            InputError: shape, dtype or values do not fit.
+        """
+        x = self._checked(sample)[None]
+        row: dict[str, Any] = {}
+        with self._lock:
+            marks = [perf_counter_ns()]
+            for arrays in (self._preprocess, self._encode):
+                for step in arrays:
+                    step(x)
+                marks.append(perf_counter_ns())
+            self._backend.forward()
+            row.update((role, values.copy()) for role, values in self._outputs)
+            marks.append(perf_counter_ns())
+            for fields in (self._decode, self._postprocess):
+                for finish in fields:
+                    finish(row)
+                marks.append(perf_counter_ns())
+            tensor = self._backend.input.copy()
+        start = perf_counter_ns()
+        self._backend.run(tensor)
+        raw = perf_counter_ns() - start
+        steps = ("preprocess", "encode", "forward", "decode", "postprocess")
+        durations = zip(steps, np.diff(marks), strict=True)
+        return {**{step: float(ns) / 1000 for step, ns in durations}, "raw": raw / 1000}
+
     def close(self) -> None:
         """Free the runtime. Waits for an inference that is under way; later ones raise ``UsageError``."""
         with self._lock:
@@ -298,8 +328,8 @@ class Engine:
             step(batch)
         self._backend.forward()
         row: dict[str, Any] = {role: values.copy() for role, values in self._outputs}
-        for step in self._finish:
-            step(row)
+        for finish in self._finish:
+            finish(row)
         return row
 
     def _outputs_of(self, batch: Array) -> dict[str, Array]:
@@ -322,7 +352,9 @@ class Engine:
         return x
 
     def _checked_batch(self, samples: ArrayLike) -> Array:
-        array = np.asarray(samples)
+        array = _as_array(samples)
+        if array.shape == (0,):  # an empty list
+            array = np.empty((0, *self._shape), self._dtype)
         x = self._converted(array, (len(array) if array.ndim else 0, *self._shape))
         if self._floating and not np.isfinite(x).all():
             bad = ~np.isfinite(x).reshape(len(x), -1).all(axis=1)
@@ -331,10 +363,7 @@ class Engine:
 
     def _converted(self, values: ArrayLike, shape: tuple[int, ...]) -> Array:
         """Lists, and arrays whose values the sample dtype holds exactly."""
-        try:
-            array = np.asarray(values)
-        except ValueError as error:
-            raise InputError(f"sample is no regular array: {error}") from error
+        array = _as_array(values)
         if array.shape != shape:
             raise InputError(f"expected shape {shape}, got {array.shape}")
         if array.dtype == self._dtype:
@@ -353,6 +382,13 @@ class Engine:
             self.health.fail(error)
         if self.monitor is not None:
             self.monitor.error()
+
+
+def _as_array(values: ArrayLike) -> Array:
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"samples must be regular arrays of numbers: {error}") from error
 
 
 class _Closed:

@@ -5,7 +5,8 @@ Invariants, held by ``tests/edge_agent/test_link.py``:
 1. A row leaves the outbox on its PUBACK and on nothing else. It is handed to paho once, which sends it again itself
    after a broken connection; an offline publish returns an error *and* is delivered later, so that is never retried.
 2. One thread, :meth:`Link._run`, publishes and commits the outbox; :mod:`edge_agent.connection` does the network.
-3. After a lost session the device subscribes again and publishes its retained topics again.
+3. After a lost session the device subscribes again and publishes its retained topics again. Rows wait a moment then:
+   the broker that forgot us forgot the controller as well, and acknowledges what nobody hears.
 4. A broker that is away costs memory for 20 rows and one log line a change, nothing else.
 """
 
@@ -83,7 +84,7 @@ class Link:
         self._first_connect = True
         self._status_topic = topics.up(enrolment.site, enrolment.device, "status")
         will = Publication(self._status_topic, encode(self._status("offline")), qos=1, retain=True)
-        client_id = f"{enrolment.site}/{enrolment.device}"
+        client_id = f"{enrolment.site}.{enrolment.device}"  # no slash: it kills the broker that iotcore embeds
         self._connection = Connection(enrolment.broker, client_id, will, self._config, self._events)
         self._thread = threading.Thread(target=self._run, name="mqtt-publish", daemon=True)
         outbox.wake = lambda: self._events.put(Event("wake"))
@@ -180,12 +181,14 @@ class Link:
         self.connected, self.error, self.since = True, "", self._clock()
         broker = self._enrolment.broker
         log.info("connected to the broker at %s:%d", broker.host, broker.port)
-        # A session of an earlier process still has the subscription, but this process has not seen what is retained
-        # there: subscribing again brings it.
         anew = self._first_connect or not session_present
         self._first_connect = False
         if anew:
+            # Brokers differ in whether a subscriber that they know sees the retained messages again; who needs the
+            # last desired release across processes must remember it.
             self._connection.subscribe(topics.device_filter(self._enrolment.site, self._enrolment.device))
+        if not session_present:
+            self._paused_until = time.monotonic() + self._config.settle
         with self._lock:
             self._dirty.update(dict.fromkeys(self._retained if anew else [self._status_topic]))
 

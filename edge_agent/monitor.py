@@ -14,6 +14,7 @@ Invariants, held by ``tests/edge_agent/test_monitor.py``:
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from time import monotonic
@@ -37,7 +38,8 @@ class MonitorReport(Struct, frozen=True, eq=False):
     """One drift window. ``counts`` add up with those of other windows and devices of the same ``profile`` (digest).
 
     ``evidence`` is relative to the alarm: 1.0 is the threshold. ``effects`` are mean shifts in robust sigma by watched
-    scalar. ``alarm`` latches; ``at`` is the sample, counted from the last acknowledgement, at which it was raised.
+    scalar in the last 512 to 1,024 samples. ``alarm`` latches; ``at`` is the sample, counted from the start of the
+    watch, at which the evidence reached the threshold, and ``features`` are the tracks that carry most of it.
     """
 
     samples: int
@@ -59,6 +61,7 @@ class _Saved(Struct):
     format: int
     profile: str
     detector: bytes
+    alarm: bool
     samples: int
     errors: int
     seconds: float
@@ -102,7 +105,7 @@ class Monitor:
         self._profile, self._watch, self._policy, self._clock = profile, watch, policy, clock
         self._window = policy.window
         self._detector = self._new_detector()
-        self._status: DriftStatus | None = None
+        self._alarm = False
         self._fill = _Block(policy.window, sample, classes)
         self._spare = _Block(policy.window, sample, classes)
         self._ring_lock = threading.Lock()
@@ -149,7 +152,7 @@ class Monitor:
             block.filled = i + 1
             if block.filled < self._window:
                 return
-            # the ring stays locked until the spare is free: two full blocks at once mean that counting is the bottleneck
+            # the ring stays locked until the spare is free: with two full blocks, counting is the bottleneck anyway
             self._count_lock.acquire()
             self._fill, self._spare = self._spare, block
             self._fill.filled = 0
@@ -167,15 +170,17 @@ class Monitor:
         """Fold a full block in. The caller holds the count lock."""
         inputs = self._watch.inputs(block.samples)
         outputs = self._watch.outputs(block.scores, block.embedding)
-        self._status = self._detector.update(np.concatenate([inputs, outputs], axis=1))
+        status = self._detector.update(np.concatenate([inputs, outputs], axis=1))
+        self._alarm = self._alarm or (status.alarm and self._matters(status))
         self._samples += self._window
-        self._score_sum += sum(block.score)
+        self._score_sum += sum(score for score in block.score if math.isfinite(score))
         self._latencies = (self._latencies + block.latency)[-LATENCIES:]
 
     @property
-    def status(self) -> DriftStatus | None:
-        """The detector's own last word; ``None`` before the first full block."""
-        return self._status
+    def status(self) -> DriftStatus:
+        """The detector's own word, which knows evidence only; ``report().alarm`` also asks for a practical effect."""
+        with self._count_lock:
+            return self._detector.status
 
     @property
     def profile(self) -> ReferenceProfile:
@@ -195,18 +200,17 @@ class Monitor:
             return report
 
     def _report(self, counts: WindowCounts) -> MonitorReport:
-        status = self._status
+        status, alarm = self._detector.status, self._alarm
         p50, p99 = np.percentile(self._latencies, (50, 99)) if self._latencies else (0.0, 0.0)
-        alarm = status is not None and status.alarm and self._matters(status)
         return MonitorReport(
             samples=self._samples,
             seconds=self._clock() - self._started,
             counts=counts,
-            evidence=status.evidence if status else 0.0,
-            effects={name: float(effect.mean_shift) for name, effect in status.effects.items()} if status else {},
+            evidence=status.evidence,
+            effects={name: float(effect.mean_shift) for name, effect in status.effects.items()},
             alarm=alarm,
-            at=status.at if status and alarm else None,
-            features=status.features if status and alarm else (),
+            at=status.at if alarm else None,
+            features=status.features if alarm else (),
             errors=self._errors,
             p50_us=float(p50),
             p99_us=float(p99),
@@ -222,7 +226,7 @@ class Monitor:
         """End an alarm: a false one (``keep``: what was seen stays in the reference's favour), or a changed world."""
         with self._count_lock:
             self._detector.acknowledge(keep=keep)
-            self._status = None
+            self._alarm = False
 
     def to_bytes(self) -> bytes:
         """Everything but the unfinished block."""
@@ -231,6 +235,7 @@ class Monitor:
                 format=FORMAT,
                 profile=self._profile.digest,
                 detector=self._detector.to_bytes(),
+                alarm=self._alarm,
                 samples=self._samples,
                 errors=self._errors,
                 seconds=self._clock() - self._started,
@@ -254,9 +259,15 @@ class Monitor:
                 f"saved monitor is format {saved.format} of profile {saved.profile}; "
                 f"expected format {FORMAT} of profile {self._profile.digest}"
             )
+        detector = DriftDetector.from_bytes(self._profile, saved.detector)
+        policy = self._policy
+        tolerance = detector.tolerance
+        wanted = (float(policy.false_alarm_every), policy.window, policy.tolerance, policy.replaced)
+        found = (detector.false_alarm_every, detector.window, tolerance.delta, tolerance.replaced)
+        if found != wanted:
+            raise ProfileError(f"saved monitor follows another drift policy: {found} instead of {wanted}")
         with self._count_lock:
-            self._detector = DriftDetector.from_bytes(self._profile, saved.detector)
-            self._status = None
+            self._detector, self._alarm = detector, saved.alarm
             self._begin(saved.seconds)
             self._samples, self._errors = saved.samples, saved.errors
             self._score_sum, self._latencies = saved.score_sum, saved.latencies

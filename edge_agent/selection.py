@@ -7,7 +7,6 @@ file, valid for one release (by its manifest's digest), one device fingerprint a
 from __future__ import annotations
 
 import platform
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
@@ -22,7 +21,7 @@ from edge_agent.backends import EXTRA, available
 from edge_agent.config import SelectionConfig
 from edge_agent.hardware import fingerprint
 from edge_agent.health import rss_mib
-from shared.errors import BackendError, DigestError, NoVariantError, SelfTestError
+from shared.errors import BackendError, NoVariantError, SelfTestError
 from shared.files import inside, sha256_bytes, write_atomic
 from shared.manifest import Manifest, Variant, encode_manifest
 from shared.messages import SelectionRow
@@ -133,11 +132,15 @@ def _why(
             return "the only one that can run here"
         if config.goal == "quality":
             return "best quality"
-        return f"fastest within {100 * config.quality_drop:.1f} points of the best"
+        return f"fastest within {_points(100 * config.quality_drop)} of the best"
     if drop > 100 * config.quality_drop + 1e-7 or (config.goal == "quality" and drop > 1e-7):
-        return f"{drop:.1f} points below the best"
+        return f"{_points(drop)} below the best"
     slower = (row.p50_us or 0.0) / max((chosen.p50_us if chosen else None) or 1e-9, 1e-9)
     return f"{slower:.1f} times as slow as {chosen.variant}" if chosen else "not needed"
+
+
+def _points(value: float) -> str:
+    return f"{value:.1f} point" + ("" if f"{value:.1f}" == "1.0" else "s")
 
 
 def _quality(row: SelectionRow) -> float:
@@ -182,7 +185,7 @@ def timed(call: Any, inputs: NDArray[Any], seconds: float) -> NDArray[np.float64
     """Durations in microseconds of ``call(input)``, over and over for ``seconds`` after a warm-up, at least 50."""
     for i in range(WARM_UP):
         call(inputs[i % len(inputs)])
-    durations = []
+    durations: list[float] = []
     end = perf_counter() + seconds
     now = perf_counter()
     while now < end or len(durations) < LEAST_RUNS:

@@ -1,10 +1,10 @@
-"""Write the enrolment file of one device: root of trust, version floors, broker and repository.
+r"""Write the enrolment file of one device: root of trust, version floors, broker and repository.
 
 Bring the file to the device on a way that you trust, and run there: edge-agent enroll FILE. It may hold the broker's
 password, so only its owner can read it.
 
-example:
-  cloud-trainer fleet enroll cam-1 --fleet fleet --site plant-7 --broker broker.local:1883 \\
+Example:
+  cloud-trainer fleet enroll cam-1 --fleet fleet --site plant-7 --broker broker.local:1883 \
       --repository http://trainer.local:8700/repository --out cam-1.json
 """
 

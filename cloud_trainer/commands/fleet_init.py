@@ -4,7 +4,7 @@ The keys in DIR/keys/offline are needed again only when a model is added or anot
 holds two of the root keys owns the fleet: move them to media that are not connected to anything, in different places.
 Set SANDERLING_KEY_PASSPHRASE to have them encrypted.
 
-example:
+Example:
   cloud-trainer fleet init fleet --model digits
 """
 

@@ -3,7 +3,7 @@
 Every file is compared with the manifest first. The version must be newer than the last one published. Publishing makes
 a release available; which devices run it is said by the controller, or, with --cohort, by the signature itself.
 
-example:
+Example:
   cloud-trainer publish out/digits --fleet fleet
 """
 

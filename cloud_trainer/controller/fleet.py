@@ -22,10 +22,8 @@ import sqlalchemy as sa
 from cloud_trainer.controller import schema
 from cloud_trainer.controller.releases import Release, Releases
 from cloud_trainer.controller.store import upsert
-from shared.drift.counts import WindowCounts
-from shared.drift.fleet import FleetDetector
-from shared.drift.measures import effects
-from shared.errors import SanderlingError
+from shared.drift import FleetDetector, WindowCounts, effects
+from shared.errors import ProfileError, SanderlingError
 
 FOLD_ROWS = 2000
 NOT_FOLDED = 0
@@ -80,7 +78,7 @@ class Fleet:
         if not counted:
             return
         before = connection.execute(schema.detectors.select().where(*_is(schema.detectors, key))).one_or_none()
-        detector = self.detector(key, before.state if before else None)
+        detector = self._restored(key, before.state if before else None)
         number = before.round + 1 if before else 1
         status = feed(detector, [(row.device, counts) for row, counts in counted])
         upsert(
@@ -98,6 +96,16 @@ class Fleet:
         )
         ids = [row.id for row, _ in counted]
         connection.execute(table.update().where(table.c.id.in_(ids)).values(round=number))
+
+    def _restored(self, key: Key, state: bytes | None) -> FleetDetector:
+        try:
+            return self.detector(key, state)
+        except ProfileError as error:
+            if state is None:
+                raise
+            # a state that can't be read must not silence the fleet for ever
+            logger.warning("evidence about %s/%d (%s) starts anew: %s", *key, error)
+            return self.detector(key, None)
 
     def detector(self, key: Key, state: bytes | None) -> FleetDetector:
         """The detector of ``key``, from its saved state if there is one.
@@ -158,7 +166,7 @@ class Fleet:
         rows = connection.execute(table.select().where(table.c.model == model, table.c.release == release)).all()
         for row in rows:
             key = Key(row.model, row.release, row.variant)
-            detector = self.detector(key, row.state)
+            detector = self._restored(key, row.state)
             detector.acknowledge()
             connection.execute(
                 table.update()
@@ -166,9 +174,7 @@ class Fleet:
                 .values(state=detector.to_bytes(), evidence=0.0, devices="[]", by_device="{}")
             )
 
-    def effect(
-        self, connection: sa.Connection, model: str, release: int, devices: Sequence[str], mark: int
-    ) -> Effect:
+    def effect(self, connection: sa.Connection, model: str, release: int, devices: Sequence[str], mark: int) -> Effect:
         """The largest effect in the windows after number ``mark`` of ``devices``, merged where they share a profile."""
         table = schema.windows
         query = table.select().where(

@@ -36,6 +36,7 @@ from shared.messages import (
 )
 
 ID_MAX = 200
+WINDOW_SAMPLES_MAX = 1 << 28  # so that thousands of windows can be added without an overflow
 SAMPLE_DTYPES = frozenset({"uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64"})
 
 
@@ -120,7 +121,7 @@ def _status(connection: sa.Connection, topic: topics.Topic, message: Status, now
         write_log(connection, now, [entry])
 
 
-def _info(connection: sa.Connection, topic: topics.Topic, message: Info, now: float) -> None:
+def _info(connection: sa.Connection, topic: topics.Topic, message: Info, _now: float) -> None:
     table = schema.devices
     connection.execute(table.update().where(table.c.device == topic.device).values(info=_json(message)))
     for model in message.models:
@@ -132,11 +133,10 @@ def _device_model(connection: sa.Connection, device: str, model: str) -> sa.Row[
     table = schema.device_models
     blank = {"release": 0, "variant": "", "refused": 0, "error": "", "reported": "{}", "state": "{}"}
     insert_ignore(connection, table, {"device": device, "model": model, **blank})
-    row = connection.execute(table.select().where(table.c.device == device, table.c.model == model)).one()
-    return row
+    return connection.execute(table.select().where(table.c.device == device, table.c.model == model)).one()
 
 
-def _state(connection: sa.Connection, topic: topics.Topic, message: State, now: float) -> None:
+def _state(connection: sa.Connection, topic: topics.Topic, message: State, _now: float) -> None:
     _device_model(connection, topic.device, message.model)
     values = {"device": topic.device, "model": message.model, "state": _json(message)}
     _update_model(connection, values)
@@ -182,6 +182,8 @@ def _report(connection: sa.Connection, topic: topics.Topic, message: Report, now
     numbers = (message.evidence, message.p99_us, message.confidence, message.seconds, *message.effects.values())
     if not all(math.isfinite(number) for number in numbers):
         raise MessageError("report has a number that is not finite")
+    if message.samples > WINDOW_SAMPLES_MAX:
+        raise MessageError(f"report of {message.samples} samples; at most {WINDOW_SAMPLES_MAX} fit into one window")
     connection.execute(
         schema.windows.insert().values(
             device=topic.device,

@@ -160,7 +160,7 @@ def hold_until(past: Sequence[Incident], release: int) -> float:
     failed = [i for i in past if i.release == release and i.state == "dismissed" and i.retrained]
     if not failed:
         return 0.0
-    return max(i.entered for i in failed) + FIRST_HOLD_SECONDS * 2 ** min(len(failed) - 1, HOLD_DOUBLINGS)
+    return max(i.entered for i in failed) + FIRST_HOLD_SECONDS * 2.0 ** min(len(failed) - 1, HOLD_DOUBLINGS)
 
 
 def advance(incident: Incident, facts: Facts, policy: Policy) -> Incident | None:

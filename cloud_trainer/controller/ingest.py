@@ -130,7 +130,7 @@ class Link:
 
     def start(self) -> None:
         """Connect, in the background: a broker that is down is said once and tried again until it is up."""
-        properties = Properties(PacketTypes.CONNECT)
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho has no annotation here
         properties.SessionExpiryInterval = SESSION_SECONDS
         properties.ReceiveMaximum = RECEIVE_MAXIMUM
         self._committer.start()
@@ -157,7 +157,7 @@ class Link:
         """
         if not self.connected.is_set():
             return False
-        properties = Properties(PacketTypes.PUBLISH)
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho has no annotation here
         properties.ContentType = JSON
         properties.UserProperty = [("schema", str(SCHEMA))]
         sent = self._client.publish(topic, encode(message), qos=1, retain=retain, properties=properties)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -19,7 +20,7 @@ def collected(connection: sa.Connection, incident: int) -> dict[str, int]:
     """Samples that each device has sent for an incident."""
     table = schema.samples
     query = sa.select(table.c.device, sa.func.count()).where(table.c.incident == incident).group_by(table.c.device)
-    return {device: count for device, count in connection.execute(query)}
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def labelled(connection: sa.Connection, incident: int, labels: tuple[str, ...]) -> int:
@@ -28,17 +29,13 @@ def labelled(connection: sa.Connection, incident: int, labels: tuple[str, ...]) 
     return connection.scalar(query.where(schema.truth.c.label.in_(labels))) or 0
 
 
-def _with_truth(incident: int) -> sa.Select[tuple[str, str, str, str, bytes, str]]:
+def _with_truth(incident: int) -> sa.Select[Any]:
     samples, truth = schema.samples, schema.truth
     same = (
-        (truth.c.model == samples.c.model)
-        & (truth.c.device == samples.c.device)
-        & (truth.c.sample == samples.c.sample)
+        (truth.c.model == samples.c.model) & (truth.c.device == samples.c.device) & (truth.c.sample == samples.c.sample)
     )
     return (
-        sa.select(
-            samples.c.device, samples.c.sample, samples.c.dtype, samples.c.shape, samples.c.data, truth.c.label
-        )
+        sa.select(samples.c.device, samples.c.sample, samples.c.dtype, samples.c.shape, samples.c.data, truth.c.label)
         .join(truth, same)
         .where(samples.c.incident == incident)
     )
@@ -62,7 +59,9 @@ def write_labelled(connection: sa.Connection, incident: int, manifest: Manifest,
         if label in index and dtype == manifest.sample.dtype and tuple(json.loads(shape)) == manifest.sample.shape:
             rows.setdefault(device, []).append((sample, data, index[label]))
     if not rows:
-        raise DataError(f"no labelled sample of incident {incident} is a {manifest.sample.dtype} {manifest.sample.shape}")
+        raise DataError(
+            f"no labelled sample of incident {incident} is a {manifest.sample.dtype} {manifest.sample.shape}"
+        )
     directory.mkdir(parents=True, exist_ok=True)
     dtype = np.dtype(manifest.sample.dtype).newbyteorder("<")
     for device, found in rows.items():

@@ -178,7 +178,7 @@ def add_command(
 def device_release(connection: sa.Connection, model: str) -> Mapping[str, sa.Row[Any]]:
     """Every device that has ``model``, with what it reports: device, online, release, variant, refused, error."""
     devices, running = schema.devices, schema.device_models
-    query = (
+    query: sa.Select[Any] = (
         sa.select(
             devices.c.device,
             devices.c.online,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from shared.drift.profile import ReferenceProfile
-from shared.drift.profile_set import ProfileSet
+from shared.drift import ProfileSet, ReferenceProfile
 from shared.errors import ProfileError, SanderlingError
 from shared.manifest import Manifest, load_manifest
 

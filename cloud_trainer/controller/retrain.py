@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -90,10 +91,8 @@ class TrainingRun:
     def stop(self) -> None:
         """End the process group: politely, then not."""
         _end_group(self._process.pid, signal.SIGTERM)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            pass
         _end_group(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
@@ -116,10 +115,8 @@ class TrainingRun:
 
 
 def _end_group(pid: int, number: signal.Signals) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody of the group is left
         os.killpg(pid, number)
-    except (ProcessLookupError, PermissionError):
-        pass  # nobody of the group is left
 
 
 def end_leftover(pid: int, directory: Path) -> bool:

@@ -25,8 +25,8 @@ metadata = MetaData()
 Identity = BigInteger().with_variant(Integer, "sqlite")
 
 
-def _name(name: str, **options: bool) -> Column[str]:
-    return Column(name, String(64), nullable=False, **options)
+def _name(name: str, *, primary_key: bool = False) -> Column[str]:
+    return Column(name, String(64), nullable=False, primary_key=primary_key)
 
 
 meta = Table("meta", metadata, Column("key", String(64), primary_key=True), Column("value", Text, nullable=False))
@@ -158,9 +158,7 @@ rollouts = Table(
     UniqueConstraint("model", "release"),
 )
 
-targets = Table(
-    "targets", metadata, _name("model", primary_key=True), Column("release", Integer, nullable=False)
-)
+targets = Table("targets", metadata, _name("model", primary_key=True), Column("release", Integer, nullable=False))
 """The release that the whole fleet should run; a rollout that is done moves it."""
 
 commands = Table(

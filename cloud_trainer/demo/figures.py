@@ -88,7 +88,6 @@ def accuracy_over_time(answers: Mapping[str, Answers], moments: Sequence[Mark], 
     axes.set_ylim(min(0.4, axes.get_ylim()[0]), 1.01)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set_ylabel("right answers")
-    axes.legend(frameon=False, loc="lower left", ncols=3)
     _mark(axes, moments, end)
     return figure
 
@@ -123,7 +122,6 @@ def evidence_over_time(
     axes.axhline(1.0, color=ALARM, lw=1, ls="--")
     axes.text(0.003, 1.6, "alarm", color=ALARM, transform=axes.get_yaxis_transform(), fontsize=9)
     axes.set_ylabel("evidence of drift")
-    axes.legend(frameon=False, loc="upper left", ncols=3)
     _mark(axes, moments, end)
     return figure
 
@@ -193,7 +191,7 @@ def sample_pictures(seed: int, device: str = "cam-1", count: int = 12) -> Figure
 def confusions(parts: Mapping[str, Answers]) -> Figure:
     """Truth against answer, before, during and after; ``parts`` by phase."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
         grid: Any = figure.subplots(1, 3)
     for axes, name in zip(grid, PHASES, strict=True):
         table = confusion(parts[name], data.CLASSES)

@@ -56,6 +56,8 @@ class Result(Struct, frozen=True):
     times: Times
     failures: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    machine: str = ""
+    time: float = 0.0  # when it ended, seconds since 1970
 
     @property
     def closed(self) -> bool:

@@ -35,6 +35,10 @@ class DemoError(SanderlingError):
     """The demo could not go on: a process failed, or something did not happen in time."""
 
 
+class DemoTimeoutError(DemoError):
+    """Something did not happen in time, though every process is well."""
+
+
 class Child:
     """One process. ``log`` is its standard error, ``out`` its standard output."""
 
@@ -142,6 +146,7 @@ class Supervisor:
         on_line: Callable[[str], None] | None = None,
         *,
         threads: int | None = None,
+        tick: Callable[[], None] = lambda: None,
     ) -> str:
         """Run a command to its end and return its standard output; ``on_line`` gets its standard error as it comes.
 
@@ -157,6 +162,7 @@ class Supervisor:
                 if time.monotonic() > end:
                     raise DemoError(f"{name} took longer than {seconds:.0f} s (log: {child.log})")
                 _hand_over(lines, on_line)
+                tick()
                 time.sleep(POLL_SECONDS)
             _hand_over(lines, on_line)
         finally:
@@ -165,17 +171,27 @@ class Supervisor:
             raise child.failure()
         return child.out.read_text(encoding="utf-8")
 
-    def wait(self, what: str, ready: Callable[[], bool], seconds: float, *, poll_seconds: float = 0.1) -> None:
-        """Wait until ``ready()``, while all are well.
+    def wait(
+        self,
+        what: str,
+        ready: Callable[[], bool],
+        seconds: float,
+        *,
+        poll_seconds: float = 0.1,
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Wait until ``ready()``, while all are well; ``tick`` is called meanwhile.
 
         Raises:
-            DemoError: a process ended, or it took too long.
+            DemoError: a process ended.
+            DemoTimeoutError: it took too long.
         """
         end = time.monotonic() + seconds
         while not ready():
             self.check()
             if time.monotonic() > end:
-                raise DemoError(f"{what} did not happen within {seconds:.0f} s (logs: {self._logs})")
+                raise DemoTimeoutError(f"{what} did not happen within {seconds:.0f} s (logs: {self._logs})")
+            tick()
             time.sleep(poll_seconds)
 
     def stop(self) -> None:

@@ -71,14 +71,14 @@ class LiteRtBackend:
     def _checked(self, spec: TensorSpec, detail: Any) -> TensorSpec:
         tensors.check(spec, detail["dtype"], tuple(int(size) for size in detail["shape"]), self._where)
         scale, zero_point = detail["quantization"]
-        if (spec.scale or 0.0) != 0.0 or not scale:
-            if spec.scale and not np.isclose(spec.scale, scale, rtol=1e-5) or (spec.zero_point or 0) != zero_point:
+        if spec.scale is not None:
+            if not np.isclose(spec.scale, scale, rtol=1e-5) or (spec.zero_point or 0) != zero_point:
                 raise BackendError(
                     f"{self._where}: {spec.name} is quantized with scale {scale:g}, zero point {zero_point} in the "
                     f"file, but the manifest says {spec.scale}, {spec.zero_point}"
                 )
             return spec
-        return TensorSpec(spec.name, spec.dtype, spec.shape, float(scale), int(zero_point))
+        return TensorSpec(spec.name, spec.dtype, spec.shape, float(scale) or None, int(zero_point))
 
     def _allocate(self, input_index: int, output_indices: Sequence[int]) -> None:
         self._stored_input = self._direct(input_index)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ MAX_ARRAYS = 65_536
 def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     """The bytes of an ``.npz`` file."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]  # numpy's stub mixes up the keyword
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
 
 
@@ -51,12 +52,14 @@ def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Arrays:
             entries = archive.infolist()
             size = sum(entry.file_size for entry in entries)
         if size > max_bytes or len(entries) > MAX_ARRAYS:
-            raise ProfileError(f"{path}: {size} bytes in {len(entries)} arrays; at most {max_bytes} in {MAX_ARRAYS} are allowed")
+            raise ProfileError(
+                f"{path}: {size} bytes in {len(entries)} arrays; at most {max_bytes} in {MAX_ARRAYS} are allowed"
+            )
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except OSError as error:
         raise ProfileError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (zipfile.BadZipFile, ValueError, EOFError, KeyError, NotImplementedError, zipfile.zlib.error) as error:  # type: ignore[attr-defined]  # zipfile re-exports zlib without saying so
+    except (zipfile.BadZipFile, ValueError, EOFError, KeyError, NotImplementedError, zlib.error) as error:
         raise ProfileError(f"{path}: not a drift profile, or damaged ({error})") from error
 
 
@@ -71,6 +74,7 @@ def take(arrays: Mapping[str, NDArray[Any]], name: str, kind: str, ndim: int = 1
         raise ProfileError(f"drift profile: array {name!r} is missing")
     if array.dtype.kind != kind or array.ndim != ndim:
         raise ProfileError(
-            f"drift profile: array {name!r} has dtype {array.dtype} and {array.ndim} dimensions; expected kind {kind!r} and {ndim}"
+            f"drift profile: array {name!r} has dtype {array.dtype} and {array.ndim} dimensions; "
+            f"expected kind {kind!r} and {ndim}"
         )
     return array

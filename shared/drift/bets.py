@@ -1,8 +1,9 @@
 """What the evidence bets on: for each kind of track a table of log-bets over its bins, and a prior over them.
 
-A bet h multiplies the capital by h(bin) / E[h] for each sample. Shifts are exp(±λz) of the bin's normal score z, changes of
-spread exp(γ(z² - 1)/2), novelty e³ on the two bins outside everything the reference had; categories and flags bet
-on one bin's share. Constants are from measurements of detection delay (median over shifts of 0.25 to 1 sigma).
+A bet h multiplies the capital by h(bin) / E[h] for each sample. Shifts are exp(±λz) of the bin's normal score z,
+changes of spread exp(γ(z² - 1)/2), novelty e³ on the two bins outside everything the reference had; categories and
+flags bet on one bin's share. Constants are from measurements of detection delay (median over shifts of 0.25 to 1
+sigma).
 """
 
 from __future__ import annotations
@@ -34,26 +35,14 @@ def value_bets(scores: Floats, shifts: tuple[float, ...]) -> tuple[Floats, Float
     return np.array([*bets, novelty]), np.append(weights, NOVELTY_WEIGHT)
 
 
-def category_bets(own: int, limit: int) -> tuple[Floats, Floats]:
-    """Log-bets (M, limit + 1) and weights (M,) of a category track with ``own`` categories of their own bin.
-
-    M depends on ``limit`` only, so that tracks of different references have the same bets; those on categories that a
-    track lacks get no weight. Bins: the categories, then the one for all others.
-    """
+def category_bets(own: int) -> list[tuple[int, float, float]]:
+    """(bin, log-bet, weight) of a category track with ``own`` categories of their own bin and a last one for all
+    others."""
     steps = [sign * share for share in SHARES for sign in (1, -1)]
-    bets = np.zeros((limit * len(steps) + 1, own + 1))
-    weights = np.zeros(len(bets))
-    for k in range(own):
-        rows = slice(k * len(steps), (k + 1) * len(steps))
-        bets[rows, k] = steps
-        weights[rows] = (1 - NOVELTY_WEIGHT) / (own * len(steps))
-    bets[-1, -1] = NOVELTY
-    weights[-1] = NOVELTY_WEIGHT
-    return bets, weights
+    weight = (1 - NOVELTY_WEIGHT) / (own * len(steps))
+    return [*((k, step, weight) for k in range(own) for step in steps), (own, NOVELTY, NOVELTY_WEIGHT)]
 
 
-def flag_bets() -> tuple[Floats, Floats]:
-    """Log-bets (M, 2) and weights (M,) of a missing flag: bins present, missing."""
-    bets = np.zeros((len(FLAG_BETS), 2))
-    bets[:, 1] = FLAG_BETS
-    return bets, np.full(len(bets), 1 / len(bets))
+def flag_bets() -> list[tuple[int, float, float]]:
+    """(bin, log-bet, weight) of a missing flag, whose bins are present and missing."""
+    return [(1, step, 1 / len(FLAG_BETS)) for step in FLAG_BETS]

@@ -79,7 +79,8 @@ def _mean_by_bin(values: Floats, bin_of: NDArray[np.int64], bins: int) -> Floats
     """Mean of ``values`` in each bin, NaN in bins without one."""
     count = np.bincount(bin_of, minlength=bins)
     total = np.bincount(bin_of, weights=values, minlength=bins)
-    return np.divide(total, count, out=np.full(bins, np.nan), where=count > 0)
+    means: Floats = np.divide(total, count, out=np.full(bins, np.nan), where=count > 0)
+    return means
 
 
 def _centers(values: Floats, bin_of: NDArray[np.int64], bins: int, unit: float) -> Floats:
@@ -104,7 +105,9 @@ def fit_value(values: Floats, missing: int, bins: int, rng: np.random.Generator,
     """
     n = len(values)
     if n < LEAST_VALUES:
-        raise ProfileError(f"column {name!r}: {n} values that are not missing; a reference needs at least {LEAST_VALUES}")
+        raise ProfileError(
+            f"column {name!r}: {n} values that are not missing; a reference needs at least {LEAST_VALUES}"
+        )
     tiebreaks = rng.random(n)
     order = np.lexsort((tiebreaks, values))
     values, tiebreaks = values[order], tiebreaks[order]
@@ -139,7 +142,9 @@ def fit_category(values: Floats, missing: int, bins: int, name: str) -> Column:
     """
     n = len(values)
     if n < LEAST_VALUES:
-        raise ProfileError(f"column {name!r}: {n} values that are not missing; a reference needs at least {LEAST_VALUES}")
+        raise ProfileError(
+            f"column {name!r}: {n} values that are not missing; a reference needs at least {LEAST_VALUES}"
+        )
     seen, count = np.unique(values, return_counts=True)
     own = np.sort(np.argsort(-count, kind="stable")[:bins])
     others = n - count[own].sum()

@@ -84,7 +84,9 @@ class WindowCounts:
         }
 
     @classmethod
-    def from_mapping(cls, profile: ReferenceProfile, mapping: Mapping[str, Sequence[int]], samples: int) -> WindowCounts:
+    def from_mapping(
+        cls, profile: ReferenceProfile, mapping: Mapping[str, Sequence[int]], samples: int
+    ) -> WindowCounts:
         """Counts that somebody sent, checked.
 
         Raises:
@@ -93,8 +95,11 @@ class WindowCounts:
         """
         layout = profile.layout
         if set(mapping) != set(layout.names):
-            odd = sorted(map(str, set(mapping) ^ set(layout.names)))[0]
-            raise ProfileError(f"counts don't fit profile {layout.digest}: track {odd!r} is {'unknown' if odd in mapping else 'missing'}")
+            odd = min(map(str, set(mapping) ^ set(layout.names)))
+            raise ProfileError(
+                f"counts don't fit profile {layout.digest}: "
+                f"track {odd!r} is {'unknown' if odd in mapping else 'missing'}"
+            )
         table = np.zeros((len(layout.names), layout.width), dtype=np.int64)
         for t, (name, size) in enumerate(zip(layout.names, layout.sizes, strict=True)):
             row = mapping[name]

@@ -45,9 +45,9 @@ LOG_LIMIT = 690.0
 class DriftStatus:
     """What a detector knows.
 
-    ``alarm``: latched. ``evidence``: U / A, 1.0 is the alarm. ``at``: samples seen when it rose. ``features``: tracks that
-    carry most of the evidence, of the alarm once there is one. ``samples``: seen in all. ``effects``: scalar -> size of
-    the change in the last 512 to 1024 samples, computed when first asked for.
+    ``alarm``: latched. ``evidence``: U / A, 1.0 is the alarm. ``at``: samples seen when it rose. ``features``: tracks
+    that carry most of the evidence, of the alarm once there is one. ``samples``: seen in all. ``effects``: scalar ->
+    size of the change in the last 512 to 1024 samples, computed when first asked for.
     """
 
     def __init__(
@@ -79,34 +79,27 @@ class DriftStatus:
 
 
 class _Stream(Struct):
-    """The moving part of one group: log R (T, bets), urn (T, K) and its sums (T,)."""
+    """The moving part of one group: log R (R, bets) and urn (R, K)."""
 
     group: Group
     weights: Floats
     log_r: Floats
     urn: Floats
-    total: Floats
 
     @classmethod
     def start(cls, group: Group) -> _Stream:
         weights = group.detector_weights()
-        return cls(group, weights, np.full(weights.shape, -np.inf), group.gaps.copy(), group.total.copy())
+        return cls(group, weights, np.full(weights.shape, -np.inf), group.gaps.copy())
 
-    def advance(self, counts: Floats, log_time: float) -> Floats:
-        """Take in windows (T, W, K); weighted log R (T, W) after each."""
-        group = self.group
-        log_e = group.log_e_plug(counts)
-        if group.urn:
-            size = counts.sum(-1)
-            before = np.cumsum(counts, axis=1)
-            met = self.urn[:, None] + before - counts
-            total = self.total[:, None] + np.cumsum(size, axis=1) - size
-            log_e = np.concatenate((group.log_e_urn(met, total, counts), log_e), axis=2)
-            self.urn += before[:, -1]
-            self.total += size.sum(1)
+    def advance(self, windows: Floats, log_time: float) -> Floats:
+        """Take in windows (R, W, K); weighted log R (T, W) after each, by track."""
+        log_e = self.group.log_e_plug(windows)
+        if self.group.urn:
+            log_e = np.concatenate((self.group.log_e_urn(self.urn, windows), log_e), axis=2)
+            self.urn = self.urn + windows.sum(1)
         log_r = accumulate(self.log_r, log_e, log_time)
         self.log_r = log_r[:, -1]
-        return log_sum(log_r + self.weights[:, None], axis=2)
+        return self.group.by_track(log_sum(log_r + self.weights[:, None], axis=2))
 
 
 class _State(Struct):
@@ -136,8 +129,8 @@ class DriftDetector:
         window: samples per step of evidence; larger is cheaper, smaller reacts within fewer samples.
         tolerance: robust sigmas by which every value may move unreported. It must cover the whole range of the harmless
             movement, not its amplitude.
-        replaced: share of categories and missing flags that may be others. A ``tolerance`` alone gives them none: set it too if
-            the mix of classes may wander.
+        replaced: share of the answers of categories and missing flags that may be others. A ``tolerance`` gives
+            categories 2 Φ(tolerance / 2) - 1 at least.
         seed: of the numbers that order ties.
 
     Raises:
@@ -191,20 +184,22 @@ class DriftDetector:
         return self.status
 
     def _take_in(self, codes: NDArray[np.uint8]) -> None:
-        width = self._encoder.width
-        self._count(window_counts(codes, len(codes), width)[:, 0], len(codes))
+        width, new = self._encoder.width, len(codes)
         before = self._samples - len(self._buffer)  # samples evaluated so far
-        self._samples += len(codes)
-        if len(self._buffer):
-            codes = np.concatenate((self._buffer, codes))
+        self._samples += new
+        table = -window_counts(self._buffer, len(self._buffer), width)[:, 0] if len(self._buffer) else 0
+        codes = np.concatenate((self._buffer, codes))
         whole = len(codes) // self.window * self.window
         if whole:
-            self._evaluate(window_counts(codes[:whole], self.window, width).astype(np.float64), before)
-            codes = codes[whole:]
-        self._buffer = codes.copy() if whole else codes
+            counts = window_counts(codes[:whole], self.window, width)
+            table = table + counts.sum(1)
+            self._evaluate(counts.astype(np.float64), before)
+        self._buffer = codes[whole:].copy()
+        if len(self._buffer):
+            table = table + window_counts(self._buffer, len(self._buffer), width)[:, 0]
+        self._count(WindowCounts(self._taken.layout, new, np.asarray(table)))
 
-    def _count(self, table: NDArray[np.int64], samples: int) -> None:
-        block = WindowCounts(self._taken.layout, samples, table)
+    def _count(self, block: WindowCounts) -> None:
         self._taken += block
         older, newer = self._recent
         if newer.samples >= RECENT:
@@ -216,8 +211,7 @@ class DriftDetector:
         found = np.empty(counts.shape[:2])
         log_time = math.log(self.window)
         for stream in self._streams:
-            group = stream.group
-            found[group.index] = stream.advance(counts[group.index, :, : group.gaps.shape[1]], log_time)
+            found[stream.group.tracks] = stream.advance(stream.group.windows(counts), log_time)
         log_u = log_sum(found, axis=0) - math.log(self.false_alarm_every)
         self._log_evidence = float(log_u[-1])
         self._contributions = found[:, -1]
@@ -258,8 +252,9 @@ class DriftDetector:
         return taken
 
     def acknowledge(self, keep: bool = True) -> None:
-        """End an alarm. ``keep``: it was false, or is being dealt with: evidence starts at zero and what was seen stays in the urn, which keeps
-        the promise exact. Otherwise start as on the first day, with the same reference."""
+        """End an alarm. ``keep``: it was false, or is being dealt with: evidence starts at zero and what was seen
+        stays in the urn, which keeps the promise exact. Otherwise start as on the first day, with the same
+        reference."""
         self._at = None
         self._features = ()
         self._log_evidence = -math.inf
@@ -268,7 +263,6 @@ class DriftDetector:
             stream.log_r = np.full_like(stream.log_r, -np.inf)
             if not keep:
                 stream.urn = stream.group.gaps.copy()
-                stream.total = stream.group.total.copy()
         if not keep:
             self._buffer = self._buffer[:0]
             self._recent = [WindowCounts.zero(self.profile), WindowCounts.zero(self.profile)]
@@ -333,7 +327,6 @@ class DriftDetector:
             stream.log_r = unpack_array(log_r, stream.log_r)
             stream.urn = unpack_array(urn, stream.urn)
             grown = stream.urn - stream.group.gaps
-            if not (grown >= 0).all() or np.isnan(stream.log_r).any():
-                raise ProfileError("drift state: an urn holds less than the reference")
-            stream.total = stream.group.total + grown.sum(1)
+            if not (grown >= 0).all() or (grown % 1 != 0).any() or np.isnan(stream.log_r).any():
+                raise ProfileError("drift state: an urn doesn't hold the reference and whole counts")
         return detector

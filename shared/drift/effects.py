@@ -16,9 +16,9 @@ class Effect(Struct, frozen=True):
     """Distances of a window from its reference.
 
     ``psi``: population stability index. ``js``: Jensen-Shannon divergence in nats. ``w1``: Wasserstein-1 distance and
-    ``mean_shift``: shift of the mean, both in robust sigmas of the reference. What lies outside the reference's range counts as
-    if it were at its end, so both are lower bounds there. For categories both are the total variation distance
-    (the share of answers that moved); for a missing flag they are the change of the missing share.
+    ``mean_shift``: shift of the mean, both in robust sigmas of the reference. What lies outside the reference's range
+    counts as if it were at its end, so both are lower bounds there. For categories both are the total variation
+    distance (the share of answers that moved); for a missing flag they are the change of the missing share.
     """
 
     psi: float

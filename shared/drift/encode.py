@@ -17,7 +17,8 @@ CHUNK = 2048
 class Encoder:
     """Bins of rows for one profile.
 
-    Codes are (b, T) uint8, tracks as in the profile's layout: the bin, or ``width`` (one past the last) where the value is missing.
+    Codes are (b, T) uint8, tracks as in the profile's layout: the bin, or ``width`` (one past the last) where the
+    value is missing.
     """
 
     def __init__(self, profile: ReferenceProfile) -> None:
@@ -51,8 +52,8 @@ class Encoder:
         return rows
 
     def codes(self, rows: Floats, rng: np.random.Generator) -> Codes:
-        """Codes (b, T) of ``rows`` (b, F). Uniform numbers for ties are drawn row by row, so that blocks of any size give the
-        same codes."""
+        """Codes (b, T) of ``rows`` (b, F). Uniform numbers for ties are drawn row by row, so that blocks of any size
+        give the same codes."""
         if len(rows) > CHUNK:
             return np.concatenate([self.codes(rows[at : at + CHUNK], rng) for at in range(0, len(rows), CHUNK)])
         count, scalars = rows.shape
@@ -70,8 +71,9 @@ class Encoder:
         return codes
 
     def _bins(self, x: Floats, rng: np.random.Generator) -> Codes:
-        """Bins (V, b) of values ``x`` (V, b): edges below, plus equal edges whose tie-break is below a uniform number."""
-        below = np.add.reduce(x > self._edges, axis=0, dtype=np.uint8)
+        """Bins (V, b) of values ``x`` (V, b): edges below, plus equal edges whose tie-break is below a uniform
+        number."""
+        below: Codes = np.add.reduce(x > self._edges, axis=0, dtype=np.uint8)
         equal = x == self._edges
         tied = np.nonzero(equal.any(axis=0).T)  # row by row: (sample, column)
         if len(tied[0]):

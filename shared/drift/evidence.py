@@ -1,14 +1,14 @@
 """E-values of count vectors, and how they add up over time.
 
-- *Urn*: the bets against the exact law of the counts under exchangeability, a Pólya urn that starts with the reference's
-  rank gaps and takes in what it has seen. Nothing is estimated, so any size of reference will do.
-- *Plug-in*: the bets against an upper confidence bound of their mean under the reference. It doesn't learn the stream, so it sees
-  slow drift, and it can have a tolerance; its promise fails with the probability η of that bound.
-- *Shiryaev-Roberts*: R <- (R + π) e, with π the time or samples of the window. E[R at T] <= T while nothing has changed,
-  so P(R >= A within T) <= T / A, and the mean time to a false alarm is at least A. Kept in logs.
+- *Urn*: the bets against the exact law of the counts under exchangeability, a Pólya urn that starts with the
+  reference's rank gaps and takes in what it has seen. Nothing is estimated, so any size of reference will do.
+- *Plug-in*: the bets against an upper confidence bound of their mean under the reference. It doesn't learn the
+  stream, so it sees slow drift, and it can have a tolerance; its promise fails with the probability η of that bound.
+- *Shiryaev-Roberts*: R <- (R + π) e, with π the time or samples of the window. E[R at T] <= T while nothing has
+  changed, so P(R >= A within T) <= T / A, and the mean time to a false alarm is at least A. Kept in logs.
 
-Shapes: T tracks, W windows, K bins, M bets. Tracks with fewer bins are padded: padded bins have urn weight 1, count 0 and
-are masked out of every sum.
+Shapes: T tracks, W windows, K bins, M bets. Tracks with fewer bins are padded: padded bins have urn weight 1, count 0
+and are masked out of every sum.
 """
 
 from __future__ import annotations
@@ -26,54 +26,67 @@ CONFIDENCE_SMALL = 0.025
 """η for references of fewer than ``SMALL`` values, where the normal approximation is coarser."""
 SMALL = 200
 _HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
+_LOG_GAMMA = np.concatenate(([0.0, 0.0], np.cumsum(np.log(np.arange(1.0, 1023.0)))))
+"""log Γ(k) for k = 0..1023 (the first is never used)."""
 _NORMAL = NormalDist()
 
 
 def log_gamma(x: Floats) -> Floats:
-    """log Γ(x) for x >= 1; absolute error below 1e-11 for small x (Stirling's series after a shift by seven).
+    """Log Γ(x) of whole numbers x >= 1: a table, and beyond it Stirling's series (error below 1e-11).
 
     >>> round(float(np.exp(log_gamma(np.array([6.0]))[0])), 6)
     120.0
     """
-    y = x + 7.0
-    shift = x * (x + 1) * (x + 2) * (x + 3) * (x + 4) * (x + 5) * (x + 6)
-    inverse = 1 / y
-    return (y - 0.5) * np.log(y) - y + _HALF_LOG_TAU + inverse * (1 / 12 - inverse * inverse / 360) - np.log(shift)
+    small: Floats = np.take(_LOG_GAMMA, x.astype(np.intp), mode="clip")
+    if x.max(initial=0) < len(_LOG_GAMMA):
+        return small
+    y = np.maximum(x, len(_LOG_GAMMA))
+    return np.where(x < len(_LOG_GAMMA), small, (y - 0.5) * np.log(y) - y + _HALF_LOG_TAU + 1 / (12 * y))
 
 
 def urn_log_e(bets: Floats, exp_bets: Floats, urn: Floats, total: Floats, counts: Floats) -> Floats:
-    """log e (T, W, M) of each window against the urn it met.
+    """Log e (T, W, M) of windows that follow each other, each against the urn as it finds it.
 
     Args:
         bets: (T, M, K) log-bets.
         exp_bets: (T, M, K) their exponentials, 0 in padded bins.
-        urn: (T, W, K) weights before each window, 1 in padded bins.
-        total: (T, W) sums of ``urn`` without padding.
+        urn: (T, K) weights before the first window, 1 in padded bins.
+        total: (T,) sums of ``urn`` without padding.
         counts: (T, W, K) of each window.
     """
     size = counts.sum(-1)
-    log_law = log_gamma(total) - log_gamma(total + size) + (log_gamma(urn + counts) - log_gamma(urn)).sum(-1)
-    base = (counts * np.log(urn)).sum(-1) - log_law
-    tilted = np.log(urn @ exp_bets.transpose(0, 2, 1))
-    return counts @ bets.transpose(0, 2, 1) - size[..., None] * tilted + base[..., None]
+    met, totals = running(urn, counts), running(total, size)
+    law = np.diff(log_gamma(met), axis=1).sum(-1) - np.diff(log_gamma(totals), axis=1)
+    before = met[:, :-1]
+    base = (counts * np.log(before)).sum(-1) - law
+    tilted = np.log(before @ exp_bets.transpose(0, 2, 1))
+    found: Floats = counts @ bets.transpose(0, 2, 1) - size[..., None] * tilted + base[..., None]
+    return found
+
+
+def running(start: Floats, steps: Floats) -> Floats:
+    """``start`` (T, ...) and what it becomes after each of ``steps`` (T, W, ...): (T, W + 1, ...)."""
+    return np.cumsum(np.concatenate((start[:, None], steps), axis=1), axis=1)
 
 
 def accumulate(log_r: Floats, log_e: Floats, log_time: float) -> Floats:
-    """log R (T, W, M) after each window, from ``log_r`` (T, M) before and ``log_e`` (T, W, M).
+    """Log R (T, W, M) after each window, from ``log_r`` (T, M) before and ``log_e`` (T, W, M).
 
-    Closed form of R_w = (R_{w-1} + π) e_w: with S the running sum of log e, R_w = exp(S_w) (R_0 + π Σ_{s<=w} exp(-S_{s-1})).
+    Closed form of R_w = (R_{w-1} + π) e_w: with S the running sum of log e, R_w = exp(S_w) (R_0 + π Σ_{s<=w}
+    exp(-S_{s-1})).
     """
     if log_e.shape[1] == 1:
-        return np.logaddexp(log_r, log_time)[:, None, :] + log_e
-    running = np.cumsum(log_e, axis=1)
-    started = np.empty_like(running)
+        return np.asarray(np.logaddexp(log_r, log_time)[:, None, :] + log_e)
+    sums = np.cumsum(log_e, axis=1)
+    started = np.empty_like(sums)
     started[:, 0] = np.logaddexp(log_r, log_time)
-    started[:, 1:] = log_time - running[:, :-1]
-    return running + np.logaddexp.accumulate(started, axis=1)
+    started[:, 1:] = log_time - sums[:, :-1]
+    found: Floats = sums + np.logaddexp.accumulate(started, axis=1)
+    return found
 
 
 def log_sum(x: Floats, axis: int | tuple[int, ...]) -> Floats:
-    """log Σ exp(x) over ``axis``; -inf where all are -inf."""
+    """Log Σ exp(x) over ``axis``; -inf where all are -inf."""
     top = np.max(x, axis=axis, keepdims=True)
     top = np.where(np.isfinite(top), top, 0.0)
     with np.errstate(divide="ignore"):
@@ -82,8 +95,8 @@ def log_sum(x: Floats, axis: int | tuple[int, ...]) -> Floats:
 
 
 def value_normaliser(column: Column, bets: Floats, delta: float, risk: float) -> Floats:
-    """log Z (M,): upper confidence bound, missed with probability ``risk`` in all, of the mean of each bet under every law that
-    moves reference values by at most ``delta``: Z = m + Φ⁻¹(1 - risk/M) s / √(n + 1)."""
+    """Log Z (M,): upper confidence bound, missed with probability ``risk`` in all, of the mean of each bet under
+    every law that moves reference values by at most ``delta``: Z = m + Φ⁻¹(1 - risk/M) s / √(n + 1)."""
     h = np.exp(bets)
     if delta > 0:
         bins = h.shape[1]
@@ -102,24 +115,18 @@ def value_normaliser(column: Column, bets: Floats, delta: float, risk: float) ->
     return bound
 
 
-def share_normaliser(gaps: Floats, bets: Floats, replaced: float, risk: float) -> Floats:
-    """log Z (M,) of bets on one bin's share each: E[h] = 1 + (e^b - 1) p, p at the end of its Chernoff interval (missed with
-    probability ``risk``/M, for any sample size), plus ``replaced`` (max h - min h)."""
-    total = float(gaps.sum())
-    z = np.empty(len(bets))
-    for m, bet in enumerate(bets):
-        k = int(np.argmax(np.abs(bet)))
-        gain = math.expm1(bet[k])
-        share = share_bound(float(gaps[k]) / total, total, risk / len(bets), upper=gain > 0)
-        z[m] = 1 + gain * share + replaced * abs(gain)
-    return np.log(z)
+def share_normaliser(share: float, n: float, bet: float, replaced: float, risk: float) -> float:
+    """Log Z of a log-bet on one bin: E[h] = 1 + (e^bet - 1) p, p at the end of its Chernoff interval (missed with
+    probability ``risk``, for any sample size), plus ``replaced`` (max h - min h)."""
+    gain = math.expm1(bet)
+    return math.log1p(gain * share_bound(share, n, risk, upper=gain > 0) + replaced * abs(gain))
 
 
 def share_bound(share: float, n: float, risk: float, *, upper: bool) -> float:
     """End of the Chernoff interval of a share seen in ``n`` trials: KL(share, p) = log(1/risk) / n.
 
     >>> round(share_bound(0.1, 500, 1e-4, upper=True), 3)
-    0.161
+    0.167
     """
     limit = -math.log(risk) / n
     inside, outside = share, 1.0 if upper else 0.0
@@ -142,4 +149,3 @@ def _divergence(p: float, q: float) -> float:
 def risk_of(present: int, tracks: int) -> float:
     """The share of η that one of ``tracks`` tracks may spend on its confidence bound."""
     return (CONFIDENCE_SMALL if present < SMALL else CONFIDENCE) / tracks
-

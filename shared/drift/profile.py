@@ -1,7 +1,7 @@
 """What a stream is compared with: the reference of every watched scalar.
 
-Fit on held-out data, never on what a model was trained on: its confidence on data it has fitted is not its confidence on
-new data. A profile is immutable and known by the digest of its content; counts and detector states name it.
+Fit on held-out data, never on what a model was trained on: its confidence on data it has fitted is not its confidence
+on new data. A profile is immutable and known by the digest of its content; counts and detector states name it.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Layout(Struct, frozen=True):
 class ReferenceProfile:
     """The reference of F watched scalars.
 
-    ``names``, ``families`` and ``kinds`` ("value" or "category") have one entry a scalar; ``level`` says for each name what
-    could be promised; ``digest`` is the first 16 hex digits of the content's SHA-256.
+    ``names``, ``families`` and ``kinds`` ("value" or "category") have one entry a scalar; ``level`` says for each
+    name what could be promised; ``digest`` is the first 16 hex digits of the content's SHA-256.
 
     >>> rng = np.random.default_rng(0)
     >>> profile = ReferenceProfile.fit(rng.normal(size=(500, 2)), names=["width", "height"])
@@ -84,7 +84,8 @@ class ReferenceProfile:
         Args:
             names: F different names; "x0", "x1", ... by default.
             bins: bins between the smallest and the largest reference value; two more lie outside.
-            families: F group names; evidence is weighted by family first, so that many inputs don't drown one confidence.
+            families: F group names; evidence is weighted by family first, so that many inputs don't drown one
+            confidence.
             kinds: F of "value" (ordered numbers) or "category" (numbers that only name something).
             seed: of the uniform numbers that order ties.
 
@@ -92,7 +93,9 @@ class ReferenceProfile:
             ProfileError: fewer than 50 rows, fewer than 10 values in a column, or arguments that don't fit.
         """
         if time_ordered:
-            raise ProfileError("time_ordered=True: references in time order are not supported in this version; rows must be exchangeable")
+            raise ProfileError(
+                "time_ordered=True: references in time order are not supported in this version; rows must be exchangeable"
+            )
         try:
             rows = np.asarray(X, dtype=np.float64)
         except (TypeError, ValueError) as error:
@@ -121,7 +124,9 @@ class ReferenceProfile:
             there = column[~np.isnan(column)]
             missing = n - len(there)
             columns.append(
-                fit_category(there, missing, bins, name) if kind == CATEGORY else fit_value(there, missing, bins, rng, name)
+                fit_category(there, missing, bins, name)
+                if kind == CATEGORY
+                else fit_value(there, missing, bins, rng, name)
             )
         return cls(names, families, columns)
 
@@ -161,7 +166,8 @@ class ReferenceProfile:
 
     @cached_property
     def weights(self) -> Floats:
-        """Prior weight of each track (2F,), by family first, then evenly; the missing flags are of the family "quality"."""
+        """Prior weight of each track (2F,), by family first, then evenly; the missing flags are of the family
+        "quality"."""
         families = (*self.families, *(QUALITY for _ in self.families))
         members = {family: families.count(family) for family in families}
         return np.array([1 / (len(members) * members[family]) for family in families])
@@ -215,11 +221,17 @@ class ReferenceProfile:
         """
         found = take(arrays, "format", "i")
         if len(found) != 1 or int(found[0]) != FORMAT:
-            raise ProfileError(f"drift profile: format {found.tolist()}, but this version of sanderling reads format {FORMAT}")
+            raise ProfileError(
+                f"drift profile: format {found.tolist()}, but this version of sanderling reads format {FORMAT}"
+            )
         names, families, kinds = (tuple(take(arrays, key, "U").tolist()) for key in ("names", "families", "kinds"))
         unit, rows = take(arrays, "unit", "f"), take(arrays, "rows", "i", 2)
         width = len(names)
-        if not 1 <= width <= MAX_COLUMNS or {len(families), len(kinds), len(unit)} != {width} or rows.shape != (width, 2):
+        if (
+            not 1 <= width <= MAX_COLUMNS
+            or {len(families), len(kinds), len(unit)} != {width}
+            or rows.shape != (width, 2)
+        ):
             raise ProfileError("drift profile: names, families, kinds, unit and rows differ in length")
         ragged = {field: _split(arrays, field, width) for field in _RAGGED}
         columns = [
@@ -266,7 +278,9 @@ def _check_column(name: str, column: Column) -> None:
         or not (column.present >= 1 and column.missing >= 0)
         or not (np.isfinite(column.unit) and column.unit >= 0)
         or not (column.gaps >= 1).all()
-        or not (np.isfinite(column.gaps).all() and np.isfinite(column.scores).all() and np.isfinite(column.centers).all())
+        or not (
+            np.isfinite(column.gaps).all() and np.isfinite(column.scores).all() and np.isfinite(column.centers).all()
+        )
         or np.isnan(column.edges).any()
         or (column.edges[1:] < column.edges[:-1]).any()
         or np.isnan(column.sketch).any()

@@ -32,7 +32,9 @@ def pack_array(array: NDArray[Any]) -> Packed:
     return Packed(little.dtype.str, array.shape, little.tobytes())
 
 
-def unpack_array(packed: Packed, like: NDArray[Any] | None = None, *, shape: tuple[int, ...] | None = None, dtype: Any = None) -> NDArray[Any]:
+def unpack_array(
+    packed: Packed, like: NDArray[Any] | None = None, *, shape: tuple[int, ...] | None = None, dtype: Any = None
+) -> NDArray[Any]:
     """The array, if it has the shape and dtype expected (of ``like``, or given).
 
     Raises:
@@ -41,8 +43,15 @@ def unpack_array(packed: Packed, like: NDArray[Any] | None = None, *, shape: tup
     want_shape = like.shape if like is not None else shape
     want = np.dtype(like.dtype if like is not None else dtype).newbyteorder("<")
     size = int(np.prod(packed.shape, dtype=np.int64)) * want.itemsize
-    if packed.dtype != want.str or (want_shape is not None and packed.shape != want_shape) or size != len(packed.data):
-        raise ProfileError(f"drift state: an array of {packed.dtype} {packed.shape} where {want.str} {want_shape} belongs")
+    if (
+        packed.dtype != want.str
+        or (want_shape is not None and packed.shape != want_shape)
+        or min(packed.shape, default=0) < 0
+        or size != len(packed.data)
+    ):
+        raise ProfileError(
+            f"drift state: an array of {packed.dtype} {packed.shape} where {want.str} {want_shape} belongs"
+        )
     return np.frombuffer(packed.data, want).reshape(packed.shape).astype(want.newbyteorder("="))
 
 

@@ -21,9 +21,9 @@ from shared import topics
 from shared.enrolment import BrokerAddress, Enrolment, save_enrolment
 from shared.errors import ConfigError
 from shared.messages import Event, Info, Report, decode
-from tests.brokers import Listener, TestBroker, free_port
+from tests.brokers import Listener, free_port
 
-FAST = LinkConfig(will_delay=1, backoff_first=0.1, backoff_most=0.3, keepalive=5)
+FAST = LinkConfig(settle=0, will_delay=1, backoff_first=0.1, backoff_most=0.3, keepalive=5)
 EVENT = topics.up("plant", "cam-1", "event", "fault")
 REPORT = topics.up("plant", "cam-1", "report", "digits")
 INFO = topics.up("plant", "cam-1", "info")
@@ -121,7 +121,7 @@ def test_rows_reach_the_broker_once_and_leave_the_outbox(broker, tmp_path):
         assert again.outbox.rows == 0
 
 
-def test_broker_that_is_down_at_start_gets_everything_later_and_is_told_of_once(tmp_path, caplog):
+def test_broker_that_is_down_at_start_gets_everything_later_and_is_told_of_once(broker, tmp_path, caplog):
     caplog.set_level(logging.INFO, "edge_agent.link")
     port = free_port()
     with Device(tmp_path, port) as device:
@@ -132,7 +132,7 @@ def test_broker_that_is_down_at_start_gets_everything_later_and_is_told_of_once(
         time.sleep(0.8)  # several attempts
         assert sum("no connection to the broker" in r.message for r in caplog.records) == 1
         assert not device.link.connected
-        with TestBroker(port), Listener(port, EVERYTHING) as listener:
+        with Listener(broker.port, EVERYTHING) as listener, Proxy(broker.port, port):
             messages = listener.wait(lambda found: len(set(numbers(found))) == 10 and status(found))
             assert sorted(numbers(messages)) == list(range(1, 11))
             listener.wait(lambda found: any(m.topic == INFO for m in found))
@@ -140,15 +140,17 @@ def test_broker_that_is_down_at_start_gets_everything_later_and_is_told_of_once(
 
 
 def test_broker_restarted_subscribed_again_retained_again_queue_delivered(broker, tmp_path):
-    with Device(tmp_path, broker.port) as device:
+    with Proxy(broker.port) as proxy, Device(tmp_path, proxy.port) as device:
         device.link.retain(INFO, info())
         eventually(lambda: device.link.connected)
         broker.stop()
         eventually(lambda: not device.link.connected)
         for number in range(30):
             device.outbox.put(EVENT, event(number))
+        proxy.refuse = True
         broker.start()
         with Listener(broker.port, EVERYTHING) as listener:
+            proxy.refuse = False
             messages = listener.wait(
                 lambda found: (
                     len(set(numbers(found))) == 30
@@ -173,17 +175,18 @@ def test_commands_sent_while_the_connection_is_broken_arrive_afterwards(broker, 
         assert device.link.inbox.get(timeout=15).name == "pause"
 
 
-def test_a_new_process_sees_what_is_desired_although_its_session_lived_on(broker, tmp_path):
+def test_what_was_desired_while_the_agent_was_off_arrives_when_it_is_back(broker, tmp_path):
+    desired = topics.down("plant", "cam-1", "desired", "digits")
     with Listener(broker.port) as controller:
-        controller.publish(topics.down("plant", "cam-1", "desired", "digits"), b'{"release": 3}', retain=True)
-        for boot in ("b1", "b2"):
+        for boot, release in (("b1", b'{"release": 1}'), ("b2", b'{"release": 2}')):
+            controller.publish(desired, release, retain=True)
             with Device(tmp_path, broker.port, boot=boot) as device:
                 inbound = device.link.inbox.get(timeout=10)
-                assert (inbound.kind, inbound.name) == ("desired", "digits")
+                assert (inbound.kind, inbound.name, inbound.payload) == ("desired", "digits", release)
 
 
 def test_clean_stop_says_offline_at_once(broker, tmp_path):
-    patient = LinkConfig(will_delay=600, backoff_first=0.1)
+    patient = LinkConfig(settle=0, will_delay=600, backoff_first=0.1)
     with Listener(broker.port, EVERYTHING) as listener:
         with Device(tmp_path, broker.port, config=patient) as device:
             listener.wait(lambda found: "online" in status(found))
@@ -219,16 +222,27 @@ def test_killed_device_is_offline_by_its_will(broker, tmp_path):
         listener.wait(lambda found: status(found)[-1] == "offline")
 
 
+def test_after_a_lost_session_rows_wait_until_others_had_time_to_subscribe(broker, tmp_path):
+    with Listener(broker.port, EVERYTHING) as listener:
+        with Device(tmp_path, broker.port, config=LinkConfig(settle=3600)) as device:
+            device.outbox.put(EVENT, event(1))
+            listener.wait(lambda found: "online" in status(found))
+            assert not numbers(listener.messages)
+            assert device.outbox.rows == 1
+        with Device(tmp_path, broker.port, boot="b2", config=LinkConfig(settle=3600)):  # the session is there now
+            listener.wait(lambda found: numbers(found) == [1])
+
+
 class Proxy:
     """TCP between device and broker; loses what the broker says on demand, or cuts."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, port: int = 0) -> None:
         self.deaf = False  # swallow what comes from the broker
         self.refuse = False
         self._target = target
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._threads: list[threading.Thread] = []
-        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server = socket.create_server(("127.0.0.1", port))
         self.port = self._server.getsockname()[1]
 
     def _accept(self) -> None:
@@ -237,10 +251,11 @@ class Proxy:
                 inner, _ = self._server.accept()
             except OSError:
                 return
-            if self.refuse:
+            try:
+                outer = socket.create_connection(("127.0.0.1", 9 if self.refuse else self._target))
+            except ConnectionRefusedError:
                 inner.close()
                 continue
-            outer = socket.create_connection(("127.0.0.1", self._target))
             self._pairs.append((inner, outer))
             self._begin(self._pump, inner, outer, False)
             self._begin(self._pump, outer, inner, True)

@@ -1,0 +1,24 @@
+"""Folds batch normalisation into the convolution before it, so that every exporter and quantizer sees one layer."""
+
+from __future__ import annotations
+
+import copy
+from typing import TypeVar
+
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def folded(model: M) -> M:
+    """A copy of ``model`` in evaluation mode: same answers (to rounding), no batch normalisation after convolutions."""
+    model = copy.deepcopy(model).eval()
+    for module in model.modules():
+        if not isinstance(module, nn.Sequential):
+            continue
+        for i in range(len(module) - 1):
+            first, second = module[i], module[i + 1]
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                module[i], module[i + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
+    return model

@@ -1,0 +1,73 @@
+"""Samples of an ``.npz`` file, played once at a steady rate: for trials, and for tests."""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from collections.abc import Callable
+
+import numpy as np
+
+from edge_agent.config import NpzSource
+from edge_agent.sources import Sample
+from shared.errors import ConfigError
+
+BEHIND_MAX_SECONDS = 1.0  # a pause longer than this (sleep, a slow disk) is not caught up
+
+
+class Npz:
+    """Plays array ``x`` (n, ...) with ``ids`` (n,) or the row numbers as ids.
+
+    Raises:
+        ConfigError: the file is missing, no ``.npz``, or without ``x``.
+    """
+
+    ended = False
+
+    def __init__(
+        self,
+        config: NpzSource,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.bad = 0
+        self.last_error = ""
+        try:
+            with np.load(config.path, allow_pickle=False) as file:
+                self._x = file["x"]
+                self._ids = [str(name) for name in file["ids"]] if "ids" in file else None
+        except OSError as error:
+            raise ConfigError(f"source: {error.strerror or error}", file=config.path) from error
+        except (KeyError, ValueError, IndexError, zipfile.BadZipFile) as error:
+            raise ConfigError(f"source: expected an .npz file with array x: {error}", file=config.path) from error
+        if self._ids is not None and len(self._ids) != len(self._x):
+            raise ConfigError(f"source: {len(self._ids)} ids for {len(self._x)} samples", file=config.path)
+        self._period = 1.0 / config.rate_hz
+        self._clock = clock
+        self._sleep = sleep
+        self._next = 0
+        self._due = clock()
+
+    def poll(self, seconds: float) -> list[Sample]:
+        """See :class:`edge_agent.sources.Source`."""
+        if self._next >= len(self._x):
+            self.ended = True
+            self._sleep(seconds)
+            return []
+        now = self._clock()
+        if now < self._due:
+            self._sleep(min(seconds, self._due - now))
+            now = self._clock()
+        if now - self._due > BEHIND_MAX_SECONDS:
+            self._due = now
+        samples = []
+        while self._due <= now and self._next < len(self._x):
+            i = self._next
+            samples.append(Sample(self._ids[i] if self._ids else str(i), self._x[i]))
+            self._next += 1
+            self._due += self._period
+        return samples
+
+    def stop(self) -> None:
+        """Nothing was started."""
