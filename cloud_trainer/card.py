@@ -22,8 +22,10 @@ def card(
         f"# {manifest.name}, release {manifest.version}",
         "",
         f"{manifest.task.capitalize()} into {len(manifest.labels)} classes: {', '.join(manifest.labels)}.",
-        f"Takes one {manifest.sample.kind} of shape {'×'.join(map(str, manifest.sample.shape))}, "
-        f"{manifest.sample.dtype}. Made {made}.",
+        (
+            f"Takes one {manifest.sample.kind} of shape {'×'.join(map(str, manifest.sample.shape))}, "
+            f"{manifest.sample.dtype}. Made {made}."
+        ),
         "",
         *(f"{note}\n" for note in notes),
         "## Variants",
@@ -44,8 +46,10 @@ def card(
         "",
         "## Limits",
         "",
-        "It knows only these classes, and inputs like the ones that it was trained on. Devices watch for others: on a "
-        f"stream like the reference at most one false alarm in {manifest.drift.false_alarm_every:,} samples.",
+        (
+            "It knows only these classes, and inputs like the ones that it was trained on. Devices watch for others: "
+            f"on a stream like the reference at most one false alarm in {manifest.drift.false_alarm_every:,} samples."
+        ),
         "",
     ]
     return "\n".join(lines)

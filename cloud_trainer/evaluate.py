@@ -99,7 +99,8 @@ def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
     """(n, classes) -> probabilities."""
     scaled = logits.astype(np.float64) / temperature
     exp = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return exp / exp.sum(axis=1, keepdims=True)
+    scores: Floats = exp / exp.sum(axis=1, keepdims=True)
+    return scores
 
 
 def negative_log_likelihood(scores: Floats, y: Truth) -> float:

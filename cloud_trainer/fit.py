@@ -68,18 +68,18 @@ def train(
     """
     order = torch.Generator().manual_seed(plan.seed)
     optimizer = torch.optim.AdamW(model.parameters(), plan.learning_rate, weight_decay=plan.weight_decay)
-    steps = sum(len(rows) > 1 for rows in torch.arange(len(data.y)).split(plan.batch))
+    steps = sum(len(rows) > 1 for rows in torch.split(torch.arange(len(data.y)), plan.batch))
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.learning_rate, total_steps=max(2, plan.epochs * steps))
     losses, accuracies = [], []
     for epoch in range(plan.epochs):
         model.train()
         total = 0.0
-        for rows in torch.randperm(len(data.y), generator=order).split(plan.batch):
+        for rows in torch.split(torch.randperm(len(data.y), generator=order), plan.batch):
             if len(rows) < 2:
                 continue
             optimizer.zero_grad(set_to_none=True)
             value = loss(model(data.x[rows])[0], data.y[rows], rows)
-            value.backward()
+            value.backward()  # type: ignore[no-untyped-call]  # torch leaves it so
             optimizer.step()
             cycle.step()
             total += value.item() * len(rows)
@@ -97,7 +97,7 @@ def logits(model: nn.Module, x: Tensor, batch: int = 1024) -> Tensor:
     """(n, *input) -> (n, classes), without gradients, in evaluation mode."""
     model.eval()
     with torch.no_grad():
-        return torch.cat([model(part)[0] for part in x.split(batch)])
+        return torch.cat([model(part)[0] for part in torch.split(x, batch)])
 
 
 def accuracy(model: nn.Module, data: Encoded) -> float:

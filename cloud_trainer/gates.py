@@ -59,7 +59,7 @@ def sign_test(wins: int, losses: int) -> float:
     0.125
     """
     throws = wins + losses
-    return sum(comb(throws, k) for k in range(wins, throws + 1)) / 2**throws
+    return float(sum(comb(throws, k) for k in range(wins, throws + 1)) / (1 << throws))
 
 
 def no_worse(parent: NDArray[np.bool_], candidate: NDArray[np.bool_], name: str = "old hold-out") -> Gate:

@@ -179,7 +179,7 @@ def profiles(
 def write_golden(release: Path, x: NDArray[Any], measured: Sequence[Measured], part: str) -> None:
     """The first samples of ``part``, raw ``x``, with every variant's scores and the first one's answers."""
     count = min(GOLDEN_SAMPLES, len(x))
-    arrays = {f"scores.{one.variant.id}": one.outputs[part]["scores"][:count] for one in measured}
+    arrays: dict[str, Any] = {f"scores.{one.variant.id}": one.outputs[part]["scores"][:count] for one in measured}
     index = measured[0].outputs[part]["index"][:count].astype(np.int64)
     np.savez_compressed(release / GOLDEN, x=x[:count], index=index, **arrays)
 

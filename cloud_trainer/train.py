@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -18,7 +18,7 @@ from cloud_trainer.card import card
 from cloud_trainer.config import TaskConfig
 from cloud_trainer.data import Dataset, Labelled, Shares, deal, digest, join, load_splits
 from cloud_trainer.data.oversample import oversample
-from cloud_trainer.evaluate import left_out, right_answers
+from cloud_trainer.evaluate import best_variant, left_out, right_answers
 from cloud_trainer.export.variants import Student, export_all, open_worker
 from cloud_trainer.features import encode, fit_pipeline, sample_spec
 from cloud_trainer.fit import Encoded
@@ -91,9 +91,11 @@ def train_release(
     shares = [deal(part, splits.train, task.retrain.held_out_share, task.seed) for part in labelled]
     train_data = _with_new(splits.train, shares, task.seed)
 
-    with staging(out) as release, _threads(task.training.threads):
+    with staging(out) as release, ExitStack() as stack:
         worker = open_worker(task.export.runtimes, progress)
-        try:
+        if worker is not None:
+            stack.enter_context(worker)
+        with _threads(task.training.threads, beside=worker is not None):
             start = load_checkpoint(parent) if parent else None
             pipeline = old.pipeline if old is not None and start is not None else fit_pipeline(train_data)
             learned = learn(
@@ -113,9 +115,6 @@ def train_release(
                 calibration=encode(pipeline, calibration),
             )
             variants = export_all(student, task.export.runtimes, release, worker, within(progress, 0.55, 0.75))
-        finally:
-            if worker is not None:
-                worker.close()
 
         manifest = draft(
             task.name,
@@ -137,16 +136,14 @@ def train_release(
         for i, variant in enumerate(variants):
             progress("evaluate", 0.75 + 0.15 * i / len(variants), variant.id)
             validation = (splits.validation.x, splits.validation.y)
-            measured.append(
-                measure(manifest, release, variant, parts, calibrate=validation, truth=splits.test.y)
-            )
+            measured.append(measure(manifest, release, variant, parts, calibrate=validation, truth=splits.test.y))
         kept, reasons = _gate(measured, task.export.gate_points)
         references = {"default": ("reference", splits.reference.x)}
         references |= {b.name: (b.name, parts[b.name]) for b in manifest.baselines[1:]}
         profile = profiles(sample, len(manifest.labels), kept, references)
         write_golden(release, splits.test.x, kept, "test")
 
-        gates = _gates(task, version, parent, old, kept, splits.test, shares)
+        gates = _gates(manifest, parent, old, kept, splits.test, shares)
         progress("report", 0.92, "card and report")
         counts = {name: len(part) for name, part in splits.parts().items()}
         counts |= {f"labelled by {s.device}, trained on": len(s.train) for s in shares}
@@ -160,7 +157,7 @@ def train_release(
             macs=learned.macs,
             test=splits.test,
             reference=profile.watch.inputs(splits.reference.x),
-            watch=profile.watch,
+            watched=profile.watch.input_names,
             gates=gates,
             warm=learned.warm,
         )
@@ -194,10 +191,14 @@ def _encoded(pipeline: Pipeline, data: Dataset) -> Encoded:
 
 
 @contextmanager
-def _threads(wanted: int) -> Iterator[None]:
-    """Threads of torch, for the duration; 0: as many as this process may use."""
+def _threads(wanted: int, *, beside: bool) -> Iterator[None]:
+    """Threads of torch, for the duration; 0: as many as this process may use, less one for a worker ``beside`` it.
+
+    Small networks wait for their slowest thread after every layer: on a core that the worker uses, too, two threads
+    take longer than one.
+    """
     before = torch.get_num_threads()
-    torch.set_num_threads(wanted or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(wanted or max(1, len(os.sched_getaffinity(0)) - beside))
     try:
         yield
     finally:
@@ -219,9 +220,7 @@ def _lineage(task: TaskConfig, parts: Sequence[Dataset], old: Manifest | None) -
 
 def _gate(measured: Sequence[Measured], gate_points: float) -> tuple[list[Measured], dict[str, str]]:
     """Keep fp32, and int8 that is good enough beside the fp32 of its runtime."""
-    fp32 = {
-        one.variant.runtime: one.variant.quality["accuracy"] for one in measured if one.variant.precision == "fp32"
-    }
+    fp32 = {one.variant.runtime: one.variant.quality["accuracy"] for one in measured if one.variant.precision == "fp32"}
     kept, reasons = [], {}
     for one in measured:
         variant = one.variant
@@ -236,8 +235,7 @@ def _gate(measured: Sequence[Measured], gate_points: float) -> tuple[list[Measur
 
 
 def _gates(
-    task: TaskConfig,
-    version: int,
+    manifest: Manifest,
     parent: Path | None,
     old: Manifest | None,
     kept: Sequence[Measured],
@@ -247,7 +245,8 @@ def _gates(
     """Candidate against parent, each with its best variant; ``None`` without a parent."""
     if parent is None or old is None:
         return None
-    best = max(kept, key=lambda one: one.variant.quality["accuracy"])
+    chosen = best_variant(msgspec.structs.replace(manifest, variants=tuple(one.variant for one in kept)))
+    best = next(one for one in kept if one.variant.id == chosen.id)
     found = [
         no_worse(right_answers(parent, test.x, test.y, test.labels), best.outputs["test"]["index"] == test.y),
     ]
@@ -255,7 +254,7 @@ def _gates(
         x, y = (np.concatenate([getattr(share.held_out, field) for share in shares]) for field in "xy")
         candidate = np.concatenate([best.outputs[share.device]["index"] for share in shares]) == y
         found.append(better(right_answers(parent, x, y, test.labels), candidate))
-    return decide(task.name, version, old.version, tuple(found))
+    return decide(manifest.name, manifest.version, old.version, tuple(found))
 
 
 def _notes(macs: tuple[int, int]) -> list[str]:

@@ -33,6 +33,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edge_agent.backends import Backend, open_backend
 from edge_agent.health import Health
+from edge_agent.inputs import Inputs
 from shared.errors import BackendError, InputError, ManifestError, SanderlingError, UsageError
 from shared.files import inside
 from shared.manifest import Manifest, Variant, load_manifest
@@ -99,9 +100,8 @@ class Engine:
         self.health = Health()
         self.selection: list[SelectionRow] = []
         self._pipeline = _with_temperature(manifest.pipeline, variant.temperature)
-        self._dtype = np.dtype(manifest.sample.dtype)
-        self._shape = manifest.sample.shape
-        self._floating = self._dtype.kind in "fc"
+        inputs = Inputs(manifest.sample)
+        self._checked, self._checked_batch = inputs.one, inputs.many
         self._backend: Backend = open_backend(variant, inside(release, variant.file.path), threads=threads)
         self._lock = self._backend.lock
         self._compile()
@@ -158,7 +158,7 @@ class Engine:
 
     def _compile(self) -> None:
         """Bind the five steps to the backend's buffers, and try them on zeros."""
-        pipeline, zeros = self._pipeline, np.zeros((1, *self._shape), self._dtype)
+        pipeline, zeros = self._pipeline, np.zeros((1, *self.manifest.sample.shape), self.manifest.sample.dtype)
         where = f"release {self.manifest.name}/{self.manifest.version}, variant {self.variant.id}"
         try:
             self._preprocess, self._encode = bind_arrays(
@@ -341,54 +341,11 @@ class Engine:
             return pieces[0]
         return {field: np.concatenate([piece[field] for piece in pieces]) for field in pieces[0]}
 
-    def _checked(self, sample: ArrayLike) -> Array:
-        """``sample`` as an array of exactly the manifest's shape and dtype."""
-        if type(sample) is np.ndarray and sample.dtype is self._dtype and sample.shape == self._shape:
-            x: Array = sample
-        else:
-            x = self._converted(sample, self._shape)
-        if self._floating and not np.isfinite(x).all():
-            raise InputError(f"sample has {int((~np.isfinite(x)).sum())} values that are NaN or infinite")
-        return x
-
-    def _checked_batch(self, samples: ArrayLike) -> Array:
-        array = _as_array(samples)
-        if array.shape == (0,):  # an empty list
-            array = np.empty((0, *self._shape), self._dtype)
-        x = self._converted(array, (len(array) if array.ndim else 0, *self._shape))
-        if self._floating and not np.isfinite(x).all():
-            bad = ~np.isfinite(x).reshape(len(x), -1).all(axis=1)
-            raise InputError(f"{int(bad.sum())} of {len(x)} samples have NaN or infinite values, first {bad.argmax()}")
-        return x
-
-    def _converted(self, values: ArrayLike, shape: tuple[int, ...]) -> Array:
-        """Lists, and arrays whose values the sample dtype holds exactly."""
-        array = _as_array(values)
-        if array.shape != shape:
-            raise InputError(f"expected shape {shape}, got {array.shape}")
-        if array.dtype == self._dtype:
-            return array.astype(self._dtype, copy=False)
-        if array.dtype.kind not in "biuf":
-            raise InputError(f"expected {self._dtype.name} values, got {array.dtype.name}")
-        with np.errstate(invalid="ignore", over="ignore"):
-            x = array.astype(self._dtype)
-            same = self._floating or bool((x == array).all())
-        if not same:
-            raise InputError(f"expected {self._dtype.name} values, got {array.dtype.name} that it cannot hold")
-        return x
-
     def _failed(self, error: SanderlingError) -> None:
         with self._lock:
             self.health.fail(error)
         if self.monitor is not None:
             self.monitor.error()
-
-
-def _as_array(values: ArrayLike) -> Array:
-    try:
-        return np.asarray(values)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"samples must be regular arrays of numbers: {error}") from error
 
 
 class _Closed:

@@ -183,6 +183,11 @@ class Monitor:
             return self._detector.status
 
     @property
+    def alarm(self) -> bool:
+        """Whether an alarm stands, evidence and practical effect both: cheap enough to ask after every sample."""
+        return self._alarm
+
+    @property
     def profile(self) -> ReferenceProfile:
         """What this stream is compared with."""
         return self._profile
@@ -252,7 +257,7 @@ class Monitor:
         """
         try:
             saved = msgspec.msgpack.decode(data, type=_Saved)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ProfileError(f"saved monitor cannot be read: {error}") from error
         if saved.format != FORMAT or saved.profile != self._profile.digest:
             raise ProfileError(

@@ -92,6 +92,11 @@ class Outbox:
         return self._file.bytes
 
     @property
+    def uncommitted(self) -> int:
+        """Messages that are in memory only."""
+        return len(self._pending)
+
+    @property
     def dropped(self) -> int:
         """Messages dropped so far, over all starts with this file."""
         return self._file.dropped + self._lost
@@ -106,11 +111,12 @@ class Outbox:
         """Why the disk takes nothing right now; empty when it does."""
         return self._failing
 
-    def put(self, topic: str, message: UpMessage, *, content_type: str = JSON) -> None:
-        """Queue ``message``; it is numbered and written by a later :meth:`commit`. Never waits for the disk."""
+    def put(self, topic: str, message: UpMessage, *, content_type: str = JSON, soon: bool = False) -> None:
+        """Queue ``message``; it is numbered and written by a later :meth:`commit`, with ``soon`` the very next one.
+        Never waits for the disk."""
         kind = parse(topic).kind
-        urgent = kind in URGENT_KINDS
-        stream = kind if urgent else topic.partition("/up/")[2]
+        urgent = soon or kind in URGENT_KINDS
+        stream = kind if kind in URGENT_KINDS else topic.partition("/up/")[2]
         with self._lock:
             self._pending.append(_Pending(topic, kind, stream, message, content_type))
             if self._pending_since is None:

@@ -64,10 +64,15 @@ def _line_of(text: str, keys: list[str]) -> int | None:
     """The line where ``keys`` is set: tomllib keeps no positions, so sections are followed by hand."""
     best: int | None = None
     section: list[str] = []
+    entries: dict[str, int] = {}  # [[name]] headers seen so far: msgspec counts their entries from 0
     for number, line in enumerate(text.splitlines(), 1):
         header = re.match(r"\s*\[{1,2}\s*([^\]]+?)\s*\]{1,2}", line)
         if header:
             section = [part.strip().strip("\"'") for part in header.group(1).split(".")]
+            if line.lstrip().startswith("[["):
+                name = ".".join(section)
+                entries[name] = entries.get(name, -1) + 1
+                section.append(str(entries[name]))
             path = section
         else:
             key = re.match(r"\s*([A-Za-z0-9_.\"'-]+)\s*=", line)

@@ -31,7 +31,7 @@ MANIFEST_MAX_BYTES = 1 << 20
 FILE_MAX_BYTES = 1 << 30
 
 Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
-Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}(?!\n)$")]
 Positive = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=0)]
 

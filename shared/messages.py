@@ -281,7 +281,7 @@ def decode(payload: bytes | bytearray, type_: type[M], content_type: str = JSON)
             known = _FIELDS[type_] = frozenset(type_.__struct_encode_fields__) - {"unrecognized"}
         unrecognized = {key: data.pop(key) for key in list(data) if key not in known}
         message = msgspec.convert(data, type_)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise MessageError(f"{type_.__name__}: {error}") from error
     message.unrecognized = unrecognized
     return message

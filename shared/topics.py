@@ -12,8 +12,9 @@ from typing import Literal, NamedTuple
 from shared.errors import MessageError
 
 ROOT = "sanderling/v1"
-NAME_PATTERN = r"^[a-z0-9_-]{1,64}$"
-"""Sites, devices and models are named like this; it is safe in topics, file names and URLs."""
+NAME_PATTERN = r"^[a-z0-9_-]{1,64}(?!\n)$"
+"""Sites, devices and models are named like this; it is safe in topics, file names and URLs. (A bare ``$`` would let a
+final line break through.)"""
 
 Branch = Literal["up", "down", "truth"]
 

@@ -16,6 +16,8 @@ from typing import Any
 from cloud_trainer.config import load_controller
 from shared.errors import MissingExtraError
 
+HELP = "run the controller and serve the repository"
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""

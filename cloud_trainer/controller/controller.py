@@ -91,9 +91,13 @@ class Controller:
 
     def stop(self) -> None:
         """End trainings and copy the last lines of the timeline."""
+        self.end_trainings()
+        self._timeline.copy(self._store)
+
+    def end_trainings(self) -> None:
+        """End the training processes; the rows stay as they are, so the next controller starts them again."""
         for incidents in self._incidents:
             incidents.stop()
-        self._timeline.copy(self._store)
 
     def _keep_house(self, now: float) -> None:
         self._housekeeping = now + HOUSEKEEPING_SECONDS

@@ -12,6 +12,7 @@ run different variants still has at most one in A reports altogether.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -52,6 +53,12 @@ class Effect(msgspec.Struct, frozen=True):
     size: float = 0.0
     feature: str = ""
     shift: float = 0.0
+    samples: int = 0  # that it was measured on
+
+    def beyond_chance(self, minimum: float) -> bool:
+        """At least ``minimum``, and more than the largest of a few dozen scalars shows by chance (the mean of n
+        samples has a standard deviation of 1/sqrt(n) sigma)."""
+        return self.samples > 0 and self.size >= max(minimum, 3 / math.sqrt(self.samples))
 
 
 class Fleet:
@@ -196,7 +203,7 @@ class Fleet:
             for feature, value in effects(profile, counts).items():
                 size = max(abs(value.mean_shift), value.w1)
                 if size > largest.size:
-                    largest = Effect(float(size), feature, float(value.mean_shift))
+                    largest = Effect(float(size), feature, float(value.mean_shift), counts.samples)
         return largest
 
 

@@ -121,8 +121,10 @@ class IncidentDesk:
             case "collecting" | "labelling":
                 assert incident is not None
                 found = self._releases.find(self.model, incident.release)
+                facts = self._watch(connection, facts)
                 return replace(
                     facts,
+                    named=self._drifted(connection, facts, incident.mark),
                     samples=labels.collected(connection, incident.id),
                     finished=collect.finished(connection, incident),
                     labelled=labels.labelled(connection, incident.id, found.manifest.labels if found else ()),
@@ -145,11 +147,7 @@ class IncidentDesk:
                 return facts
 
     def _suspicion(self, connection: sa.Connection, facts: Facts, incident: Incident | None) -> Facts:
-        evidence = self._fleet.evidence(connection, self.model, facts.current)
-        alarms = schema.alarms
-        query = sa.select(alarms.c.device).where(alarms.c.model == self.model, alarms.c.release == facts.current)
-        alarmed = tuple(connection.scalars(query.order_by(alarms.c.device)))
-        facts = replace(facts, evidence=evidence.evidence, named=evidence.devices, alarmed=alarmed)
+        facts = self._watch(connection, facts)
         if incident is None:
             return facts
         windows = schema.windows
@@ -161,11 +159,31 @@ class IncidentDesk:
         )
         reports = {row[0]: row[1] for row in connection.execute(counted)}
         facts = replace(facts, reporting=tuple(sorted(reports)), reports=sum(reports.values()))
+        if facts.evidence < incidents.CONFIRMING_EVIDENCE:
+            return facts
+        facts = replace(facts, named=self._drifted(connection, facts, incident.mark))
         devices = incidents.affected(facts)
-        if facts.evidence < incidents.CONFIRMING_EVIDENCE or not devices:
+        if not devices:
             return facts
         effect = self._fleet.effect(connection, self.model, facts.current, devices, incident.mark)
         return replace(facts, effect=effect.size, feature=effect.feature, shift=effect.shift)
+
+    def _watch(self, connection: sa.Connection, facts: Facts) -> Facts:
+        evidence = self._fleet.evidence(connection, self.model, facts.current)
+        alarms = schema.alarms
+        query = sa.select(alarms.c.device).where(alarms.c.model == self.model, alarms.c.release == facts.current)
+        alarmed = tuple(connection.scalars(query.order_by(alarms.c.device)))
+        return replace(facts, evidence=evidence.evidence, named=evidence.devices, alarmed=alarmed)
+
+    def _drifted(self, connection: sa.Connection, facts: Facts, mark: int) -> tuple[str, ...]:
+        """Named devices whose own counts differ from the reference. Where devices share a baseline, what is normal is
+        learned from all of them: when most have drifted, a device that is well stands out from its neighbours, too."""
+        minimum = self._policy(facts.current).minimum_effect
+        return tuple(
+            device
+            for device in facts.named
+            if self._fleet.effect(connection, self.model, facts.current, [device], mark).beyond_chance(minimum)
+        )
 
     def _first_alarm(self, connection: sa.Connection, release: int) -> float | None:
         table = schema.alarms

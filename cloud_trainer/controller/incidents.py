@@ -164,8 +164,8 @@ def hold_until(past: Sequence[Incident], release: int) -> float:
 
 
 def advance(incident: Incident, facts: Facts, policy: Policy) -> Incident | None:
-    """What the incident becomes, or ``None`` while it waits. The result differs in ``state`` (a transition) or, when a
-    training has to be started again, in ``attempt`` being due (state ``training`` entered anew)."""
+    """What the incident becomes, or ``None`` while it waits. The result is in another state, or in the same one where
+    devices join (``collecting``) or a training has to be started again (``training``)."""
     if incident.closed:
         return None
     if incident.state != "releasing" and facts.current != incident.release:
@@ -219,6 +219,10 @@ def _confirmed(incident: Incident, facts: Facts, policy: Policy) -> Incident | N
 
 
 def _collecting(incident: Incident, facts: Facts, policy: Policy) -> Incident | None:
+    later = {*facts.alarmed, *facts.named}.difference(incident.devices)
+    if later:  # not everyone sees the same change at the same time; their samples belong to it
+        devices = tuple(sorted({*incident.devices, *later}))
+        return replace(incident, devices=devices, reason=f"{', '.join(sorted(later))} drifted, too")
     total = sum(facts.samples.values())
     complete = all(
         facts.samples.get(device, 0) >= policy.samples_per_device or device in facts.finished

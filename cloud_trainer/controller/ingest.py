@@ -148,7 +148,8 @@ class Link:
         self._stop.set()
         self._client.disconnect()
         self._client.loop_stop()
-        self._committer.join(5)
+        if self._committer.ident is not None:
+            self._committer.join(2)
 
     def publish(self, topic: str, message: Message, *, retain: bool = False, token: str = "") -> bool:
         """Hand a message to the broker, QoS 1; false if there is no connection: try again later.

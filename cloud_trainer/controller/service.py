@@ -101,7 +101,9 @@ class Service:
     def _end(self) -> None:
         self._stop.set()
         self._wake.set()
-        self._ticker.join(2)
+        if self._ticker.ident is not None:
+            self._ticker.join(2)
+        self._controller.end_trainings()  # also where the ticker failed or is stuck
         self.link.stop()
         self.close()
 

@@ -34,5 +34,7 @@ def alter(x: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
     centre = moved.mean(axis=tuple(range(1, x.ndim)), keepdims=True)
     moved = centre + (moved - centre) * rng.uniform(0.9, 1.1, one_each)
     moved = np.clip(moved + rng.uniform(-0.05, 0.05, one_each) * (high - low), low, high)
-    altered: NDArray[Any] = np.rint(moved).astype(x.dtype) if np.issubdtype(x.dtype, np.integer) else moved.astype(x.dtype)
+    altered: NDArray[Any] = (
+        np.rint(moved).astype(x.dtype) if np.issubdtype(x.dtype, np.integer) else moved.astype(x.dtype)
+    )
     return altered

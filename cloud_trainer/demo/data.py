@@ -138,8 +138,8 @@ def go_bad(x: Images, rng: np.random.Generator, severity: float = 1.0) -> Images
     """
     if severity <= 0:
         return x.copy()
-    picture = _blur(x.astype(np.float32), 0.9 * severity)
-    veil = np.float32(0.5 * severity)
+    picture = _blur(x.astype(np.float32), 1.0 * severity)
+    veil = np.float32(0.55 * severity)
     picture = (1 - veil) * picture + veil * np.float32(130.0)
     picture += np.float32(3.5 * severity) * rng.standard_normal(picture.shape, np.float32)
     return _to_bytes(picture)

@@ -156,8 +156,9 @@ def device_table(devices: Sequence[DeviceResult]) -> str:
     """One row a device."""
     rows = []
     for device in devices:
+        camera = "camera went bad" if device.bad else "camera stayed good"
         cells = [
-            f"{_dot(device.device)}{escape(device.device)}<br><small>camera {'went bad' if device.bad else 'stayed good'}</small>",
+            f"{_dot(device.device)}{escape(device.device)}<br><small>{camera}</small>",
             *(
                 f"{percent(device.phases[name].accuracy)}<br><small>of {device.phases[name].samples:,}</small>"
                 for name in PHASES

@@ -16,10 +16,8 @@ class Watch:
     """Everything that happened up to the last :meth:`look`."""
 
     def __init__(self, workspace: Workspace, broker_port: int) -> None:
-        filters = tuple(
-            topics.up(SITE, "+", *leaf)
-            for leaf in (("status",), ("report", MODEL), ("reported", MODEL), ("event", "+"))
-        )
+        leaves = (("status",), ("report", MODEL), ("reported", MODEL), ("event", "+"))
+        filters = tuple(topics.up(SITE, "+", *leaf) for leaf in leaves)
         self.link = Link(HOST, broker_port, "demo-watch", filters)
         self.record = Record.empty()
         self.steps: list[Step] = []

@@ -1,9 +1,11 @@
-"""The demo's files: where they are, and the configuration of every process. ::
+"""The demo's files: where they are, and the configuration of every process.
 
-task.toml  controller.toml  broker.toml
-fleet/  release-1/  controller/          keys and repository; the first release; the controller's state
-cam-1/  cam-2/  cam-3/                   agent.toml, enrolment.json, state/, answers.jsonl, pool.npz, bad
-logs/                                    what every process printed
+::
+
+    task.toml  controller.toml  broker.toml
+    fleet/  release-1/  controller/          keys and repository; the first release; the controller's state
+    cam-1/  cam-2/  cam-3/                   agent.toml, enrolment.json, state/, answers.jsonl, pool.npz, bad
+    logs/                                    what every process printed
 """
 
 from __future__ import annotations
@@ -28,6 +30,10 @@ seed = {seed}
 [data]
 format = "python"
 factory = "cloud_trainer.demo.data:splits"
+
+[training]
+teacher_epochs = 8
+student_epochs = 14
 
 [export]
 runtimes = {runtimes}

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from shared.errors import ExportError
-from shared.manifest import TensorSpec
 
 INPUT = "input"
 OUTPUTS = ("logits", "embedding")
@@ -56,34 +55,3 @@ def export_onnx(model: nn.Module, shape: tuple[int, ...], path: Path) -> None:
             )
     except Exception as error:  # the exporter raises whatever its passes raise
         raise ExportError(f"ONNX export failed: {str(error).strip().splitlines()[0]}") from error
-
-
-def onnx_specs(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs of an ONNX file as ONNX Runtime sees them, in the file's order.
-
-    Raises:
-        ExportError: ONNX Runtime refuses the file, or a tensor's type is not a number.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions have no common base
-        raise ExportError(f"{path}: ONNX Runtime refuses it: {str(error).strip().splitlines()[0]}") from error
-    dtypes = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16"}
-    dtypes |= {f"tensor({name})": name for name in ("uint8", "int8", "int32", "int64")}
-    specs = []
-    for nodes in (session.get_inputs(), session.get_outputs()):
-        for node in nodes:
-            if node.type not in dtypes:
-                raise ExportError(f"{path}: tensor {node.name!r} has type {node.type}; expected numbers")
-        specs.append(
-            tuple(
-                TensorSpec(node.name, dtypes[node.type], tuple(d if isinstance(d, int) else None for d in node.shape))
-                for node in nodes
-            )
-        )
-    return specs[0], specs[1]

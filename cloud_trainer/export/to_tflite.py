@@ -19,7 +19,6 @@ from torch import nn
 
 from cloud_trainer.export.to_onnx import quiet
 from shared.errors import ExportError
-from shared.manifest import TensorSpec
 
 WORKER = Path(__file__).with_name("tflite_worker.py")
 READY_SECONDS = 180.0  # imports, on a cold disk
@@ -132,42 +131,3 @@ def save_program(model: nn.Module, shape: tuple[int, ...], path: Path) -> None:
 def save_calibration(x: NDArray[np.float32], path: Path) -> None:
     """Encoded samples (n, *input shape) for the worker."""
     np.savez(path, x=x)
-
-
-def tflite_specs(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs of a TFLite file in the order of its signature, with the file's own names.
-
-    Raises:
-        ExportError: LiteRT refuses the file.
-    """
-    from ai_edge_litert.interpreter import Interpreter
-
-    try:
-        interpreter = Interpreter(model_path=str(path), num_threads=1)
-        interpreter.allocate_tensors()
-        key, signature = next(iter(interpreter.get_signature_list().items()))
-        runner = interpreter.get_signature_runner(key)
-    except (ValueError, RuntimeError, StopIteration) as error:
-        raise ExportError(f"{path}: LiteRT refuses it, or it has no signature: {error}") from error
-    inputs, outputs = runner.get_input_details(), runner.get_output_details()
-    return (
-        tuple(_spec(name, inputs[name]) for name in sorted(signature["inputs"], key=_natural)),
-        tuple(_spec(name, outputs[name]) for name in sorted(signature["outputs"], key=_natural)),
-    )
-
-
-def _natural(name: str) -> tuple[str, int]:
-    stem = name.rstrip("0123456789")
-    return stem, int(name[len(stem) :] or -1)
-
-
-def _spec(name: str, details: dict[str, Any]) -> TensorSpec:
-    scale, zero_point = details["quantization"]
-    quantized = bool(scale)
-    return TensorSpec(
-        name=name,
-        dtype=np.dtype(details["dtype"]).name,
-        shape=tuple(int(size) for size in details["shape"]),
-        scale=float(scale) if quantized else None,
-        zero_point=int(zero_point) if quantized else None,
-    )

@@ -16,8 +16,9 @@ from torch import nn
 
 from cloud_trainer.export.environment import exporter_python, unsupported
 from cloud_trainer.export.fold import folded
-from cloud_trainer.export.to_onnx import INPUT, OUTPUTS, export_onnx, onnx_specs
-from cloud_trainer.export.to_tflite import TfliteWorker, save_calibration, save_program, tflite_specs
+from cloud_trainer.export.specs import onnx_specs, tflite_specs
+from cloud_trainer.export.to_onnx import INPUT, OUTPUTS, export_onnx
+from cloud_trainer.export.to_tflite import TfliteWorker, save_calibration, save_program
 from cloud_trainer.progress import Progress
 from cloud_trainer.quantize import quantize_onnx
 from edge_agent.backends import available
@@ -99,9 +100,7 @@ def _onnx(student: Student, model: nn.Module, release: Path) -> list[Variant]:
     return made
 
 
-def _tflite(
-    student: Student, release: Path, worker: TfliteWorker, program: Path, calibration: Path
-) -> list[Variant]:
+def _tflite(student: Student, release: Path, worker: TfliteWorker, program: Path, calibration: Path) -> list[Variant]:
     fp32, int8 = (release / "variants" / f"{precision}.tflite" for precision in ("fp32", "int8"))
     worker.convert(
         {

@@ -73,7 +73,12 @@ def read_samples(path: Path) -> tuple[Samples, list[str]]:
         UsageError: the file is missing or of another kind.
         InputError: its content is not samples.
     """
-    readers: dict[str, Callable[[Path], tuple[Samples, list[str]]]] = {".npz": _read_npz, ".npy": _read_npy, ".json": _read_json, ".jsonl": _read_json_lines}
+    readers: dict[str, Callable[[Path], tuple[Samples, list[str]]]] = {
+        ".npz": _read_npz,
+        ".npy": _read_npy,
+        ".json": _read_json,
+        ".jsonl": _read_json_lines,
+    }
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise UsageError(f"{path}: expected a file ending in {', '.join(readers)}")

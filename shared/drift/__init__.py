@@ -10,11 +10,12 @@ False
 """
 
 from shared.drift.counts import WindowCounts
-from shared.drift.detector import DriftDetector, DriftStatus
+from shared.drift.detector import DriftDetector
 from shared.drift.effects import Effect, effects
 from shared.drift.fleet import FleetDetector, FleetStatus
 from shared.drift.profile import FAMILIES, ReferenceProfile
 from shared.drift.profile_set import ProfileSet
+from shared.drift.status import DriftStatus
 from shared.drift.watch import WatchSpec
 
 __all__ = [

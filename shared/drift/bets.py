@@ -21,7 +21,7 @@ NOVELTY = 3.0
 NOVELTY_WEIGHT = 0.05
 SCORE_LIMIT = 2.25
 SHARES = (0.25, 0.5, 1.0)
-FLAG_BETS = (0.5, 1.0, 2.0, 3.0, -0.5, -1.0)
+FLAG_BETS = ((0.5, 0.2), (1.0, 0.25), (2.0, 0.25), (3.0, 0.2), (-0.5, 0.05), (-1.0, 0.05))
 
 
 def value_bets(scores: Floats, shifts: tuple[float, ...]) -> tuple[Floats, Floats]:
@@ -45,4 +45,4 @@ def category_bets(own: int) -> list[tuple[int, float, float]]:
 
 def flag_bets() -> list[tuple[int, float, float]]:
     """(bin, log-bet, weight) of a missing flag, whose bins are present and missing."""
-    return [(1, step, 1 / len(FLAG_BETS)) for step in FLAG_BETS]
+    return [(1, step, weight) for step, weight in FLAG_BETS]

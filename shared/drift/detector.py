@@ -15,7 +15,6 @@ Invariants:
 from __future__ import annotations
 
 import math
-from functools import cached_property
 
 import numpy as np
 from msgspec import Struct
@@ -23,11 +22,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from shared.drift.bins import Floats
 from shared.drift.counts import WindowCounts
-from shared.drift.effects import Effect, effects
 from shared.drift.encode import Encoder, window_counts
 from shared.drift.evidence import accumulate, log_sum
 from shared.drift.profile import ReferenceProfile
 from shared.drift.state import Packed, pack_array, seal, unpack_array, unseal
+from shared.drift.status import DriftStatus, ratio
 from shared.drift.tracks import Group, Tolerance, build_groups
 from shared.errors import ProfileError
 
@@ -39,43 +38,6 @@ RECENT = 512
 """Effects are of the last 512 to 1024 samples."""
 NAMED = 3
 NAMED_SHARE = 0.05
-LOG_LIMIT = 690.0
-
-
-class DriftStatus:
-    """What a detector knows.
-
-    ``alarm``: latched. ``evidence``: U / A, 1.0 is the alarm. ``at``: samples seen when it rose. ``features``: tracks
-    that carry most of the evidence, of the alarm once there is one. ``samples``: seen in all. ``effects``: scalar ->
-    size of the change in the last 512 to 1024 samples, computed when first asked for.
-    """
-
-    def __init__(
-        self,
-        *,
-        alarm: bool,
-        evidence: float,
-        at: int | None,
-        features: tuple[str, ...],
-        samples: int,
-        profile: ReferenceProfile,
-        recent: WindowCounts,
-    ) -> None:
-        self.alarm = alarm
-        self.evidence = evidence
-        self.at = at
-        self.features = features
-        self.samples = samples
-        self._profile = profile
-        self._recent = recent
-
-    @cached_property
-    def effects(self) -> dict[str, Effect]:
-        """Scalar -> effect."""
-        return effects(self._profile, self._recent)
-
-    def __repr__(self) -> str:
-        return f"DriftStatus(alarm={self.alarm}, evidence={self.evidence:.3g}, at={self.at}, features={self.features})"
 
 
 class _Stream(Struct):
@@ -233,7 +195,7 @@ class DriftDetector:
         alarm = self._at is not None
         return DriftStatus(
             alarm=alarm,
-            evidence=math.exp(min(self._log_evidence, LOG_LIMIT)),
+            evidence=ratio(self._log_evidence),
             at=self._at,
             features=self._features if alarm else self._leading(self._contributions),
             samples=self._samples,

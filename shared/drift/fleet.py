@@ -11,14 +11,15 @@ U = ½ Σ_d R_d / D + ½ R_pool: the average finds one sick device, the pool a s
    given their references: a cause common to all must fit into the tolerance.
 5. An alarm latches until ``acknowledge``.
 
-The devices affected are named by e-BH (Wang and Ramdas 2022, arXiv 2009.02824) on R_d: the k largest with R_(k) >= A
-D / k.
+The devices affected are named by e-BH (Wang and Ramdas 2022, arXiv 2009.02824): the k largest with R_(k) >= A D / k,
+of the plug-in bets alone, which compare a device with its reference whatever others send; in the shared urn a healthy
+device stands out once most are sick.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from msgspec import Struct
@@ -28,11 +29,11 @@ from shared.drift.counts import WindowCounts
 from shared.drift.evidence import accumulate, log_sum
 from shared.drift.profile import ReferenceProfile
 from shared.drift.state import Packed, pack_array, seal, unpack_array, unseal
-from shared.drift.tracks import Group, Tolerance, build_groups
+from shared.drift.status import ratio
+from shared.drift.tracks import Tolerance, build_groups
 from shared.errors import ProfileError
 
 MAGIC = b"SDRF"
-LOG_LIMIT = 690.0
 
 
 class FleetStatus(Struct, frozen=True):
@@ -174,13 +175,8 @@ class FleetDetector:
     def _join(self, device: str) -> _Device:
         digest = self.profile_for(device).digest
         return _Device(
-            digest, [np.full(self._weights(group).shape, -np.inf) for group in self._baselines[digest].groups]
+            digest, [np.full(group.detector_weights().shape, -np.inf) for group in self._baselines[digest].groups]
         )
-
-    @staticmethod
-    def _weights(group: Group) -> Floats:
-        """Log weights of a device's bets."""
-        return group.urn_weights if group.urn else group.slow_weights
 
     def _advance(self, g: int, news: Mapping[str, Floats]) -> None:
         """Take one group's tracks of all devices with news, their counts (tracks, 1, bins)."""
@@ -191,11 +187,11 @@ class FleetDetector:
             baseline = self._baselines[member.baseline]
             group = baseline.groups[g]
             window = group.windows(counts)
+            log_e = group.log_e_plug(window)
             if group.urn:
-                log_e = group.log_e_urn(baseline.urns[g], window)
+                log_e = np.concatenate((group.log_e_urn(baseline.urns[g], window), log_e), axis=2)
                 sums[member.baseline] = sums[member.baseline] + window if member.baseline in sums else window
             else:
-                log_e = group.log_e_plug(window)
                 pooled += log_e
             member.log_r[g] = accumulate(member.log_r[g], log_e, math.log(member.owed))[:, -1]
         for digest, window in sums.items():
@@ -207,27 +203,31 @@ class FleetDetector:
     def _judge(self) -> FleetStatus:
         names = list(self._devices)
         log_a = math.log(self.false_alarm_every)
-        by_device = np.array([self._device_log_r(self._devices[name]) for name in names])
+        found = np.array([self._device_log_r(self._devices[name]) for name in names]).reshape(-1, 2)
+        by_device, fixed = found[:, 0], found[:, 1]
         pool = _total(zip(self._pool, (g.slow_weights for g in self._default.groups), strict=True))
         average = float(log_sum(by_device, axis=0)) - math.log(len(names)) if names else -math.inf
         evidence = float(np.logaddexp(average, pool)) - math.log(2) - log_a
         if evidence >= 0:
             self._alarm = True
-        order = np.argsort(-by_device, kind="stable")
-        enough = by_device[order] >= log_a + np.log(len(names) / np.arange(1, len(names) + 1))
+        order = np.argsort(-fixed, kind="stable")
+        enough = fixed[order] >= log_a + np.log(len(names) / np.arange(1, len(names) + 1))
         if enough.any():
             self._named = tuple(sorted(names[k] for k in order[: int(np.flatnonzero(enough)[-1]) + 1]))
         return FleetStatus(
             alarm=self._alarm,
-            evidence=_plain(evidence),
-            pool=_plain(pool - log_a),
+            evidence=ratio(evidence),
+            pool=ratio(pool - log_a),
             devices=self._named,
-            by_device={name: _plain(float(r) - log_a) for name, r in zip(names, by_device, strict=True)},
+            by_device={name: ratio(float(r) - log_a) for name, r in zip(names, by_device, strict=True)},
         )
 
-    def _device_log_r(self, member: _Device) -> float:
+    def _device_log_r(self, member: _Device) -> tuple[float, float]:
+        """Log R of all a device's bets, and of those against the fixed reference alone."""
         groups = self._baselines[member.baseline].groups
-        return _total(zip(member.log_r, (self._weights(group) for group in groups), strict=True))
+        both = _total(zip(member.log_r, (group.detector_weights() for group in groups), strict=True))
+        slow = [(r[:, -g.slow_weights.shape[1] :], g.slow_weights) for r, g in zip(member.log_r, groups, strict=True)]
+        return both, _total(slow)
 
     @property
     def status(self) -> FleetStatus:
@@ -302,10 +302,6 @@ class FleetDetector:
         return fleet
 
 
-def _total(parts: zip[tuple[Floats, Floats]]) -> float:
+def _total(parts: Iterable[tuple[Floats, Floats]]) -> float:
     """Log of the weighted sum over groups, tracks and bets."""
     return float(log_sum(np.array([log_sum(log_r + weights, axis=(0, 1)) for log_r, weights in parts]), axis=0))
-
-
-def _plain(log_ratio: float) -> float:
-    return math.exp(min(log_ratio, LOG_LIMIT))

@@ -94,7 +94,8 @@ class ReferenceProfile:
         """
         if time_ordered:
             raise ProfileError(
-                "time_ordered=True: references in time order are not supported in this version; rows must be exchangeable"
+                "time_ordered=True: time-ordered references aren't supported in this version; "
+                "leave it out if the rows are exchangeable"
             )
         try:
             rows = np.asarray(X, dtype=np.float64)

@@ -171,7 +171,7 @@ def test_nan_in_a_float_sample_is_named(own_release):
     x[1, 3, 3] = np.nan
     with pytest.raises(InputError, match="1 values that are NaN"):
         engine.infer(x[1])
-    with pytest.raises(InputError, match="1 of 2 samples have NaN .* first 1"):
+    with pytest.raises(InputError, match=r"1 of 2 samples have NaN .* first 1"):
         engine.infer_batch(x)
 
 
@@ -224,7 +224,12 @@ def test_longer_pipelines_give_the_same_single_and_bulk(own_release):
     manifest = load_manifest(own_release)
     pipeline = msgspec.structs.replace(
         manifest.pipeline,
-        preprocess=(Clip(10, 240), Scale(factor=1 / 255, offset=0.01), Standardize(mean=(0.2,), std=(0.5,)), Clip(-1, 1)),
+        preprocess=(
+            Clip(10, 240),
+            Scale(factor=1 / 255, offset=0.01),
+            Standardize(mean=(0.2,), std=(0.5,)),
+            Clip(-1, 1),
+        ),
         postprocess=(*manifest.pipeline.postprocess, TopK(k=3)),
     )
     changed(own_release, pipeline=pipeline)
@@ -242,7 +247,9 @@ def test_longer_pipelines_give_the_same_single_and_bulk(own_release):
 def test_a_pipeline_that_does_not_fit_the_model_is_refused_at_load(own_release):
     manifest = load_manifest(own_release)
     changed(own_release, pipeline=msgspec.structs.replace(manifest.pipeline, encode=()))
-    with pytest.raises(ManifestError, match=r"give float32 \(1, 16, 16\), but the model takes float32 \(1, 1, 16, 16\)"):
+    with pytest.raises(
+        ManifestError, match=r"give float32 \(1, 16, 16\), but the model takes float32 \(1, 1, 16, 16\)"
+    ):
         Engine.load(own_release, variant="fp32-onnx")
 
 
@@ -322,7 +329,11 @@ def test_feedback_counts_what_is_remembered(one):
     assert one.feedback("b", wrong) is False
     assert one.feedback("long-ago", "seven") is None
     assert one.health.accuracy == 0.5
-    assert [(t.id, t.label) for t in one.take_feedback()] == [("a", answers[0].label), ("b", wrong), ("long-ago", "seven")]
+    assert [(t.id, t.label) for t in one.take_feedback()] == [
+        ("a", answers[0].label),
+        ("b", wrong),
+        ("long-ago", "seven"),
+    ]
     assert one.take_feedback() == []
 
 

@@ -68,9 +68,9 @@ def test_a_bare_folder_called_shared_is_named_where_it_hides_the_real_one(tmp_pa
     (tmp_path / "shared").mkdir()
     # a folder without __init__.py loses against a real package anywhere on the path, but not against a missing one
     code = f"""
-import importlib.machinery, sys
+import importlib.machinery as machinery, sys
 sys.path = [{str(tmp_path)!r}, *(p for p in sys.path if p not in ('', {str(ROOT)!r}))]
-sys.meta_path[:] = [importlib.machinery.BuiltinImporter, importlib.machinery.FrozenImporter, importlib.machinery.PathFinder]
+sys.meta_path[:] = [machinery.BuiltinImporter, machinery.FrozenImporter, machinery.PathFinder]
 import shared
 sys.path.append({str(ROOT)!r})
 import edge_agent

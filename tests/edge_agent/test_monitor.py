@@ -103,6 +103,7 @@ def test_a_camera_gone_bad_raises_an_alarm_that_stays(make):
     feed(monitor, 512, seed=11, **BAD_CAMERA)
     report = monitor.take()
     assert report.alarm
+    assert monitor.alarm
     assert report.evidence > 1
     assert 1024 < report.at <= 1536
     assert report.features
@@ -140,7 +141,13 @@ def test_restored_it_goes_on_to_the_same_numbers(make):
         feed(monitor, 320, seed=21)
     a, b = first.take(), second.take()
     assert a.counts == b.counts
-    assert (a.samples, a.errors, a.evidence, a.effects, a.seconds) == (b.samples, b.errors, b.evidence, b.effects, b.seconds)
+    assert (a.samples, a.errors, a.evidence, a.effects, a.seconds) == (
+        b.samples,
+        b.errors,
+        b.evidence,
+        b.effects,
+        b.seconds,
+    )
 
 
 def test_an_alarm_survives_a_restart(make):
@@ -190,7 +197,7 @@ def test_a_profile_of_other_scalars_is_refused(parts):
     manifest, profile, watch = parts
     wide = msgspec.structs.replace(manifest.sample, shape=(16, 16, 3))
     other = type(watch).fit(wide, 10, None)
-    with pytest.raises(ProfileError, match="the profile watches brightness.*but the release"):
+    with pytest.raises(ProfileError, match=r"the profile watches brightness.*but the release"):
         Monitor(profile, other, DriftPolicy(), wide, 10)
 
 

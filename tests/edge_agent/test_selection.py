@@ -93,7 +93,9 @@ def test_an_unknown_quality_loses_against_a_known_one():
 
 @given(
     st.lists(
-        st.tuples(st.one_of(st.none(), st.floats(0.1, 1e6)), st.one_of(st.none(), st.floats(0, 1)), st.integers(1, 9999)),
+        st.tuples(
+            st.one_of(st.none(), st.floats(0.1, 1e6)), st.one_of(st.none(), st.floats(0, 1)), st.integers(1, 9999)
+        ),
         max_size=8,
     ),
     st.builds(
@@ -105,7 +107,10 @@ def test_an_unknown_quality_loses_against_a_known_one():
     ),
 )
 def test_at_most_one_is_chosen_it_keeps_the_limits_and_every_row_says_why(values, config):
-    rows = [row(f"v{i}", p50, quality, size=size, why="" if p50 else "broken") for i, (p50, quality, size) in enumerate(values)]
+    rows = [
+        row(f"v{i}", p50, quality, size=size, why="" if p50 else "broken")
+        for i, (p50, quality, size) in enumerate(values)
+    ]
     result = choose(rows, config)
     assert [r.variant for r in result] == [r.variant for r in rows]
     assert all(r.why for r in result)

@@ -41,13 +41,13 @@ def test_int8_may_differ_a_little_where_fp32_may_not(own_release):
         moved = {f"scores.{v}": np.clip(file[f"scores.{v}"] + 0.05, 0, 1) for v in ("fp32-onnx", "int8-onnx")}
     rewrite(own_release, **moved)
     self_test(Engine.load(own_release, variant="int8-onnx"))
-    with pytest.raises(SelfTestError, match="more than 0.01"):
+    with pytest.raises(SelfTestError, match=r"more than 0\.01"):
         self_test(Engine.load(own_release, variant="fp32-onnx"))
 
 
 def test_a_golden_file_without_this_variant_is_refused(own_release):
     rewrite(own_release, **{"scores.fp32-onnx": None})
-    with pytest.raises(SelfTestError, match="lacks .*scores.fp32-onnx"):
+    with pytest.raises(SelfTestError, match=r"lacks .*scores.fp32-onnx"):
         self_test(Engine.load(own_release, variant="fp32-onnx"))
 
 

@@ -112,7 +112,9 @@ class Site:
         self.registry.publish(release, now=time.time())
         return release
 
-    def agent(self, device: str, *, samples: int = 4000, rate: float = 200.0, enrolled_by: Registry | None = None) -> Agent:
+    def agent(
+        self, device: str, *, samples: int = 4000, rate: float = 200.0, enrolled_by: Registry | None = None
+    ) -> Agent:
         """A device with an enrolment file, a configuration and a stream of its own; not started."""
         directory = self.directory / device
         (directory / "state").mkdir(parents=True)
@@ -184,7 +186,11 @@ group_seconds = 0.2
         return self.wait(
             f"{device} to run release {version}",
             lambda: next(
-                (r for r in reversed(self.messages(device, f"up/reported/{MODEL}", messages.Reported)) if r.release == version),
+                (
+                    r
+                    for r in reversed(self.messages(device, f"up/reported/{MODEL}", messages.Reported))
+                    if r.release == version
+                ),
                 None,
             ),
         )

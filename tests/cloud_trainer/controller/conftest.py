@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from cloud_trainer.controller.store import Store
+from cloud_trainer.registry import Registry
 from tests.brokers import broker
-from tests.cloud_trainer.controller.fake import Site
+from tests.cloud_trainer.controller.fake import MODEL, Site
 
 __all__ = ["broker"]
 
@@ -22,10 +23,18 @@ def store(tmp_path: Path):
     opened.close()
 
 
+@pytest.fixture(scope="session")
+def fleet_directory(tmp_path_factory: pytest.TempPathFactory, release: Path) -> Path:
+    """A fleet with release 1 published, to be copied."""
+    directory = tmp_path_factory.mktemp("fleets") / "fleet"
+    Registry.create(directory, [MODEL], now=time.time()).publish(release, now=time.time())
+    return directory
+
+
 @pytest.fixture
-def site(tmp_path: Path, release: Path) -> Site:
+def site(tmp_path: Path, release: Path, fleet_directory: Path) -> Site:
     """A fleet directory with release 1 published, a task, a controller's configuration."""
-    return Site(tmp_path / "site", release)
+    return Site(tmp_path / "site", release, fleet_directory)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,6 @@ import numpy as np
 from cloud_trainer.registry import Registry
 from shared import messages, topics
 from shared.drift import DriftDetector, ProfileSet
-from shared.manifest import load_manifest
 from tests.brokers import Listener
 from tests.releases import LABELS, digits, reference_answers
 
@@ -31,12 +31,12 @@ ROOT = HERE.parents[2]
 class Site:
     """Files: fleet directory, task, configuration."""
 
-    def __init__(self, directory: Path, release: Path, port: int = 1) -> None:
+    def __init__(self, directory: Path, release: Path, fleet: Path, port: int = 1) -> None:
         self.directory, self.release = directory, release
         directory.mkdir()
         self.fleet = directory / "fleet"
-        self.registry = Registry.create(self.fleet, [MODEL], now=time.time())
-        self.registry.publish(release, now=time.time())
+        shutil.copytree(fleet, self.fleet)
+        self.registry = Registry.open(self.fleet)
         (directory / "data.npz").write_bytes(b"")
         self.task = directory / "task.toml"
         self.task.write_text(
@@ -276,7 +276,3 @@ def drift_event(device: str, sequence: int, *, release: int = 1, boot: str = "b"
         release=release,
         variant=VARIANT,
     )
-
-
-def published(release: Path) -> int:
-    return load_manifest(release).version

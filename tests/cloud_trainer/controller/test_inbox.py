@@ -20,9 +20,7 @@ JSON = messages.JSON
 
 
 def arrived(kind: str, message: messages.Message, name: str = "", device: str = "cam-1", now: float = 10.0) -> Arrived:
-    topic = (
-        topics.truth(SITE, device, name) if kind == "truth" else topics.up(SITE, device, kind, name)
-    )
+    topic = topics.truth(SITE, device, name) if kind == "truth" else topics.up(SITE, device, kind, name)
     return Arrived(topic, messages.encode(message), JSON, now)
 
 
@@ -210,10 +208,14 @@ def test_a_database_of_another_version_is_refused(tmp_path) -> None:
 
 
 def test_a_transaction_that_fails_leaves_nothing(store) -> None:
-    with pytest.raises(RuntimeError), store.transaction() as connection:
-        assert insert_ignore(connection, schema.meta, {"key": "x", "value": "y"})
-        assert not insert_ignore(connection, schema.meta, {"key": "x", "value": "z"})
-        raise RuntimeError
+    def fail() -> None:
+        with store.transaction() as connection:
+            assert insert_ignore(connection, schema.meta, {"key": "x", "value": "y"})
+            assert not insert_ignore(connection, schema.meta, {"key": "x", "value": "z"})
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert [row.key for row in rows(store, schema.meta)] == ["schema"]
 
 

@@ -102,6 +102,13 @@ def test_transitions(state, found, following) -> None:
         assert after.reason
 
 
+def test_a_device_that_drifts_while_samples_are_collected_joins() -> None:
+    after = advance(incident("collecting"), facts(alarmed=("a", "c"), named=("d",), samples={"a": 100}), POLICY)
+    assert after is not None
+    assert (after.state, after.devices, after.entered) == ("collecting", ("a", "b", "c", "d"), NOW)
+    assert after.reason == "c, d drifted, too"
+
+
 def test_a_training_that_keeps_dying_is_given_up() -> None:
     lost = facts(training=Training("lost", "ended by SIGKILL"))
     after = advance(incident("training", attempt=3), lost, POLICY)
@@ -162,7 +169,7 @@ some_facts = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(some_facts, max_size=30))
 def test_whatever_happens_an_incident_moves_forward_only_and_a_closed_one_stays(story) -> None:
     order = ["suspected", "confirmed", "collecting", "labelling", "training", "gating", "releasing"]
@@ -177,11 +184,15 @@ def test_whatever_happens_an_incident_moves_forward_only_and_a_closed_one_stays(
         if following.state == "resolved":
             assert now.state == "releasing"
         elif following.state != "dismissed":
-            assert order.index(following.state) - order.index(now.state) in ({0, 1} if now.state == "training" else {1})
+            assert order.index(following.state) - order.index(now.state) in (
+                {0, 1} if now.state in {"training", "collecting"} else {1}
+            )
+            if following.state == now.state == "collecting":
+                assert set(following.devices) > set(now.devices)
         now = following
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.sampled_from(["suspected", "confirmed", "collecting", "labelling", "training", "gating", "releasing"]),
     some_facts,

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
+from typing import BinaryIO
 
 import pytest
 
@@ -217,3 +218,19 @@ def test_importing_updates_does_not_load_tuf() -> None:
     code = "import sys, edge_agent.updates; print([m for m in ('tuf', 'urllib3', 'cryptography') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_disk_keeps_something_else_than_was_verified(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet.publish(1)
+    copy = shutil.copyfileobj
+
+    def bad_block(source: BinaryIO, to: BinaryIO) -> None:
+        copy(source, to)
+        if "golden" in to.name:
+            to.seek(100)
+            to.write(b"\xff\x00\xff\x00")
+
+    monkeypatch.setattr(shutil, "copyfileobj", bad_block)
+    with pytest.raises(TrustError, match=r"golden\.npz: SHA-256 differs from the manifest"):
+        fleet.device().fetch(1, first)
+    assert contents(fleet.state() / "models") == {}

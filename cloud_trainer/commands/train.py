@@ -1,0 +1,93 @@
+"""Train a release: teacher, distilled student, int8 variants, drift reference, card and report.
+
+  cloud-trainer train task.toml --out releases/digits/1
+  cloud-trainer train task.toml --out releases/digits/2 --version 2 --parent releases/digits/1 --labelled collected/
+
+With --parent the candidate must pass two gates: no worse on the old hold-out and, with --labelled, better on the
+held-out share of the new samples. The result is in gates.json beside the release; exit code 1 when it did not pass.
+
+--labelled is a directory with one <device>.npz (arrays x, y and optionally ids) for each device.
+Progress goes to standard error: lines for people, or with --json one {"stage", "fraction", "text"} a line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cloud_trainer.config import load_task
+from cloud_trainer.data.labelled import read_labelled
+from cloud_trainer.progress import JsonLines, Lines
+from shared.cli import add_json, print_json, table
+from shared.errors import GateError, MissingExtraError, UsageError
+from shared.manifest import load_manifest
+
+if TYPE_CHECKING:
+    from cloud_trainer.train import TrainedRelease
+
+HELP = "data to release: teacher, student, variants, profile"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments."""
+    parser.add_argument("task", type=Path, help="task.toml: what to train on what")
+    parser.add_argument("--out", type=Path, required=True, help="the release directory to make; must not exist")
+    parser.add_argument("--version", type=int, help="the release's number (default: parent's plus one, or 1)")
+    parser.add_argument("--parent", type=Path, help="the release that runs now; gates compare with it")
+    parser.add_argument("--labelled", type=Path, help="directory with <device>.npz of labelled samples")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; the table of variants goes to standard output."""
+    task = load_task(args.task)
+    if args.labelled is not None and args.parent is None:
+        raise UsageError("--labelled needs --parent: the release that those samples were collected with")
+    parent = load_manifest(args.parent) if args.parent is not None else None
+    version = args.version if args.version is not None else (parent.version + 1 if parent else 1)
+    if version < 1:
+        raise UsageError(f"--version {version}: must be at least 1")
+    labelled = read_labelled(args.labelled) if args.labelled is not None else ()
+    try:
+        from cloud_trainer.train import train_release
+    except ModuleNotFoundError as error:
+        if re.match(r"(torch|onnx|onnxruntime|matplotlib|sklearn)\b", error.name or ""):
+            raise MissingExtraError("training", "trainer") from error
+        raise
+    progress = JsonLines() if args.json else Lines()
+    trained = train_release(task, args.out, version=version, parent=args.parent, labelled=labelled, progress=progress)
+    if trained.gates is not None and not trained.gates.passed:
+        raise GateError(f"release {task.name}/{version} did not pass: {trained.gates.text}")
+    _show(trained, as_json=args.json)
+    return 0
+
+
+def _show(trained: TrainedRelease, *, as_json: bool) -> None:
+    manifest = trained.manifest
+    if as_json:
+        print_json(
+            {
+                "path": str(trained.path),
+                "name": manifest.name,
+                "version": manifest.version,
+                "variants": [
+                    {"id": v.id, "bytes": v.file.bytes, "macs": v.macs, "quality": v.quality} for v in manifest.variants
+                ],
+                "left_out": trained.left_out,
+                "gates": trained.gates,
+                "seconds": trained.seconds,
+            }
+        )
+        return
+    rows = [
+        [v.id, round(v.file.bytes / 1024, 1), v.macs, round(100 * v.quality["accuracy"], 2), v.temperature]
+        for v in manifest.variants
+    ]
+    print(table(rows, ["variant", "KiB", "MACs", "accuracy %", "temperature"]))
+    for name, reason in trained.left_out.items():
+        print(f"{name} was left out: {reason}")
+    if trained.gates is not None:
+        print(f"gates passed: {trained.gates.text}")
+    print(f"{trained.path}: release {manifest.name}/{manifest.version} in {trained.seconds:.1f} s")

@@ -1,0 +1,215 @@
+"""What the agent says about itself, made from what it knows. Pure functions; times come in."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import edge_agent
+from edge_agent.hardware import Hardware
+from edge_agent.health import Health
+from edge_agent.state import AgentStatus
+from shared.enrolment import Enrolment
+from shared.messages import Event, Info, Report, Reported, SelectionRow, State
+
+if TYPE_CHECKING:
+    from edge_agent.engine import Engine
+    from edge_agent.link import Link
+    from edge_agent.monitor import MonitorReport
+    from edge_agent.outbox import Outbox
+
+LARGEST = 1e300
+"""JSON has no infinity; evidence beyond this is as good as proof anyway."""
+
+
+def finite(value: float) -> float:
+    """``value`` as JSON can carry it.
+
+    >>> finite(float("inf")), finite(float("nan")), finite(0.5)
+    (1e+300, 0.0, 0.5)
+    """
+    if math.isnan(value):
+        return 0.0
+    return max(-LARGEST, min(LARGEST, float(value)))
+
+
+def finite_effects(effects: Mapping[str, float]) -> dict[str, float]:
+    """Every effect as JSON can carry it, rounded to what can be told apart."""
+    return {name: round(finite(value), 4) for name, value in effects.items()}
+
+
+def info_message(device: str, model: str, hardware: Hardware, now: float) -> Info:
+    """``up/info``."""
+    return Info(
+        device=device,
+        time=now,
+        machine=hardware.machine,
+        system=hardware.system,
+        cpus=hardware.cpus,
+        memory_mib=hardware.memory_mib,
+        python=hardware.python,
+        agent=edge_agent.__version__,
+        backends=dict(hardware.backends),
+        clock=hardware.clock,
+        models=[model],
+    )
+
+
+def report_message(device: str, engine: Engine, window: MonitorReport, *, bad: int, now: float) -> Report:
+    """``up/report/<model>``: ``window``, with ``bad`` samples that the source could not even read."""
+    return Report(
+        device=device,
+        time=now,
+        model=engine.manifest.name,
+        release=engine.manifest.version,
+        variant=engine.variant.id,
+        baseline=engine.baseline,
+        profile=window.profile,
+        samples=window.samples,
+        seconds=window.seconds,
+        counts=window.counts.to_mapping(),
+        evidence=finite(window.evidence),
+        effects=finite_effects(window.effects),
+        errors=window.errors + bad,
+        p50_us=window.p50_us,
+        p99_us=window.p99_us,
+        confidence=finite(window.confidence),
+    )
+
+
+def drift_event(device: str, engine: Engine, window: MonitorReport, now: float) -> Event:
+    """``up/event/drift``: the alarm."""
+    features = ", ".join(window.features[:3]) or "several features together"
+    return Event(
+        device=device,
+        time=now,
+        kind="drift",
+        level="warning",
+        text=f"the stream of {engine.manifest.name}/{engine.manifest.version} has drifted: {features}",
+        model=engine.manifest.name,
+        release=engine.manifest.version,
+        variant=engine.variant.id,
+        details={
+            "evidence": finite(window.evidence),
+            "effects": finite_effects(window.effects),
+            "features": list(window.features),
+            "at": window.at,
+            "profile": window.profile,
+            "baseline": engine.baseline,
+        },
+    )
+
+
+def state_message(
+    device: str,
+    model: str,
+    engine: Engine | None,
+    *,
+    now: float,
+    rate_hz: float,
+    bad: int,
+    rss_mib: float,
+    temperature_c: float | None,
+    throttled: bool | None,
+    outbox_rows: int,
+    dropped: int,
+) -> State:
+    """``up/state/<model>``: flat scalars."""
+    health = engine.health if engine else Health()
+    p50, p99 = health.percentiles()
+    window = engine.monitor.report() if engine and engine.monitor else None
+    return State(
+        device=device,
+        model=model,
+        time=now,
+        release=engine.manifest.version if engine else 0,
+        variant=engine.variant.id if engine else "",
+        samples=health.samples,
+        errors=health.errors + bad,
+        rate_hz=round(rate_hz, 3),
+        p50_us=p50,
+        p99_us=p99,
+        rss_mib=round(rss_mib, 1),
+        temperature_c=temperature_c,
+        throttled=throttled,
+        outbox_rows=outbox_rows,
+        dropped=dropped,
+        drift_evidence=finite(window.evidence) if window else 0.0,
+        drift_effect=max(map(abs, finite_effects(window.effects).values()), default=0.0) if window else 0.0,
+        drift_alarm=window.alarm if window else False,
+        confidence=finite(window.confidence) if window else 0.0,
+    )
+
+
+def reported_message(
+    device: str, model: str, engine: Engine | None, slot: str, *, now: float, refused: int = 0, error: str = ""
+) -> Reported:
+    """``up/reported/<model>``: what runs, or why something else does not."""
+    selection: Sequence[SelectionRow] = engine.selection if engine else []
+    return Reported(
+        device=device,
+        model=model,
+        time=now,
+        release=engine.manifest.version if engine else 0,
+        variant=engine.variant.id if engine else "",
+        slot=slot,
+        baseline=engine.baseline if engine else "default",
+        selection=list(selection),
+        refused=refused,
+        error=error,
+    )
+
+
+def agent_status(
+    enrolment: Enrolment,
+    model: str,
+    engine: Engine | None,
+    slot: str,
+    link: Link,
+    outbox: Outbox,
+    *,
+    now: float,
+    started: float,
+    paused: bool,
+    bad: int,
+    lost: int,
+    rate_hz: float,
+    source: str,
+    last_report: float,
+    update: str,
+) -> AgentStatus:
+    """``status.json``."""
+    health = engine.health if engine else Health()
+    p50, p99 = health.percentiles()
+    window = engine.monitor.report() if engine and engine.monitor else None
+    return AgentStatus(
+        pid=os.getpid(),
+        time=now,
+        started=started,
+        site=enrolment.site,
+        device=enrolment.device,
+        model=model,
+        release=engine.manifest.version if engine else 0,
+        variant=engine.variant.id if engine else "",
+        slot=slot,
+        baseline=engine.baseline if engine else "",
+        paused=paused,
+        samples=health.samples,
+        errors=health.errors + bad,
+        rate_hz=rate_hz,
+        p50_us=p50,
+        p99_us=p99,
+        source=source,
+        connected=link.connected,
+        connection=link.error,
+        connection_since=link.since,
+        outbox_rows=outbox.rows,
+        outbox_bytes=outbox.bytes,
+        dropped=outbox.dropped + lost,
+        last_report=last_report,
+        drift_evidence=finite(window.evidence) if window else 0.0,
+        drift_alarm=window.alarm if window else False,
+        update=update,
+    )

@@ -1,0 +1,171 @@
+"""The agent's state directory: everything that must survive a restart, and the lock that keeps a second agent out.
+
+::
+
+    enrolment.json   agent.lock   outbox.db   monitor.bin   selection.json   desired.json   status.json
+    tuf/   models/<model>/a|b/   models/<model>/current.json          (edge_agent.updates)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from shared.enrolment import Enrolment, load_enrolment
+from shared.errors import ConfigError, StoreError
+from shared.files import write_atomic
+
+LOCK_PATIENCE_SECONDS = 0.3  # ``edge-agent status`` holds the lock for a moment
+
+S = TypeVar("S", bound=Struct)
+
+
+class SavedMonitor(Struct, frozen=True):
+    """``monitor.bin``: what the monitor had seen, and of which release. ``announced``: its alarm was sent already."""
+
+    release: int
+    variant: str
+    profile: str
+    announced: bool
+    data: bytes
+
+
+class SavedDesired(Struct, frozen=True):
+    """``desired.json``: the release that was asked for last. A broker may not say it again to a session it knows."""
+
+    model: str
+    release: int
+    time: float
+
+
+class AgentStatus(Struct, frozen=True, kw_only=True):
+    """``status.json``, for ``edge-agent status``. Times are seconds since 1970."""
+
+    pid: int
+    time: float
+    started: float
+    site: str
+    device: str
+    model: str
+    release: int
+    variant: str = ""
+    slot: str = ""
+    baseline: str = ""
+    paused: bool = False
+    samples: int = 0
+    errors: int = 0
+    rate_hz: float = 0.0
+    p50_us: float = 0.0
+    p99_us: float = 0.0
+    source: str = ""
+    connected: bool = False
+    connection: str = ""
+    connection_since: float = 0.0
+    outbox_rows: int = 0
+    outbox_bytes: int = 0
+    dropped: int = 0
+    last_report: float = 0.0
+    drift_evidence: float = 0.0
+    drift_alarm: bool = False
+    update: str = ""
+
+
+class StateDirectory:
+    """Paths under ``root``, and the small files in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.enrolment_file = root / "enrolment.json"
+        self.outbox = root / "outbox.db"
+        self.monitor = root / "monitor.bin"
+        self.selection = root / "selection.json"
+        self.desired = root / "desired.json"
+        self.status = root / "status.json"
+        self.lock_file = root / "agent.lock"
+
+    def enrolment(self) -> Enrolment:
+        """The enrolment that ``edge-agent enroll`` put here.
+
+        Raises:
+            ConfigError: there is none, or it is damaged.
+        """
+        if not self.enrolment_file.exists():
+            raise ConfigError(f"{self.root} is not enrolled; first run: edge-agent enroll FILE --state {self.root}")
+        return load_enrolment(self.enrolment_file)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other agents out while the context lasts.
+
+        Raises:
+            StoreError: another agent is in, or the directory is not writable.
+        """
+        try:
+            descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise StoreError(f"state directory {self.root} cannot be used: {error.strerror}") from error
+        try:
+            if not _lock(descriptor, LOCK_PATIENCE_SECONDS):
+                pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+                raise StoreError(
+                    f"another agent{f' (process {pid})' if pid else ''} runs with the state directory {self.root}; "
+                    "stop it first, or give this one a directory of its own"
+                )
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def running(self) -> bool:
+        """Whether an agent runs with this directory now."""
+        try:
+            descriptor = os.open(self.lock_file, os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            return not _lock(descriptor, 0.0)
+        finally:
+            os.close(descriptor)
+
+    def read(self, path: Path, type_: type[S]) -> S | None:
+        """One of the small files, or None when it is missing or damaged."""
+        try:
+            data = path.read_bytes()
+            if path == self.monitor:
+                return msgspec.msgpack.decode(data, type=type_)
+            return msgspec.json.decode(data, type=type_)
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+    def write(self, path: Path, value: Struct) -> None:
+        """Replace one of the small files.
+
+        Raises:
+            OSError: the disk is full or not writable; the old file is still there.
+        """
+        if path == self.monitor:
+            write_atomic(path, msgspec.msgpack.encode(value))
+        else:
+            write_atomic(path, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+
+
+def _lock(descriptor: int, patience: float) -> bool:
+    end = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.05)
+        else:
+            return True

@@ -1,0 +1,480 @@
+"""Ticks driven by hand: from a drift to a release that runs everywhere, and every way in which that fails."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cloud_trainer.config import load_task
+from cloud_trainer.controller import records, schema
+from cloud_trainer.controller.controller import Controller
+from cloud_trainer.controller.inbox import Arrived
+from cloud_trainer.controller.ingest import commit_group
+from cloud_trainer.controller.retrain import end_leftover
+from cloud_trainer.controller.store import Store
+from shared import messages, topics
+from shared.manifest import load_manifest
+from tests.cloud_trainer.controller.fake import (
+    HERE,
+    LABELS,
+    MODEL,
+    SITE,
+    VARIANT,
+    Site,
+    drift_event,
+    report,
+    samples,
+)
+
+TRAIN = (sys.executable, str(HERE / "train_stub.py"))
+
+
+class Wire:
+    """A publisher that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.connects = 1
+        self.up = True
+        self.published: list[tuple[topics.Topic, messages.Message, bool]] = []
+        self._sent: list[str] = []
+
+    def publish(self, topic: str, message: messages.Message, *, retain: bool = False, token: str = "") -> bool:
+        if not self.up:
+            return False
+        self.published.append((topics.parse(topic), message, retain))
+        self._sent += [token] if token else []
+        return True
+
+    def take_sent(self) -> list[str]:
+        sent, self._sent = self._sent, []
+        return sent
+
+    def of(self, kind: str, device: str) -> list[messages.Message]:
+        return [m for topic, m, _ in self.published if topic.kind == kind and topic.device == device]
+
+
+class Bench:
+    """A controller, its wire, and a clock that the test turns."""
+
+    def __init__(self, site: Site) -> None:
+        self.site, self.wire, self.now = site, Wire(), 1_000_000.0
+        self.sequence = 0
+        self.store = Store.in_workspace(site.workspace)
+        self.controller = self.restart()
+
+    def restart(self) -> Controller:
+        """A new controller on the same rows, as after a kill: the old one does not get to say goodbye."""
+        tasks = [(self.site.task, load_task(self.site.task))]
+        self.controller = Controller(
+            self.store, self.site.registry, tasks, SITE, self.site.workspace, self.wire, train_command=TRAIN
+        )
+        return self.controller
+
+    def put(self, kind: str, message: messages.Message, name: str = "", device: str = "cam-1") -> None:
+        topic = topics.truth(SITE, device, name) if kind == "truth" else topics.up(SITE, device, kind, name)
+        complaints: list[str] = []
+        commit_group(
+            self.store, SITE, [Arrived(topic, messages.encode(message), messages.JSON, self.now)], complaints.append
+        )
+        assert complaints == []
+
+    def next(self) -> int:
+        self.sequence += 1
+        return self.sequence
+
+    def runs(self, device: str, release: int, **more) -> None:
+        self.put("status", messages.Status(device=device, state="online"), device=device)
+        reported = messages.Reported(
+            device=device, model=MODEL, time=self.now, release=release, variant=VARIANT, **more
+        )
+        self.put("reported", reported, MODEL, device)
+
+    def window(self, device: str, *, drifted: bool = False, number: int = 1, **more) -> None:
+        made = report(self.site.release, device, self.next(), drifted=drifted, number=number, **more)
+        self.put("report", made, MODEL, device)
+
+    def alarm(self, device: str, release: int = 1) -> None:
+        self.put("event", drift_event(device, self.next(), release=release), "drift", device)
+
+    def tick(self, seconds: float = 1.0) -> None:
+        self.now += seconds
+        self.controller.tick(self.now)
+
+    def until_tick(self, state: str, seconds: float = 20) -> None:
+        end = time.monotonic() + seconds
+        while self.state() != state:
+            assert time.monotonic() < end, self.site.timeline()
+            time.sleep(0.02)
+            self.tick(0.02)
+
+    def incident(self):
+        with self.store.reading() as connection:
+            return records.incidents_of(connection)[-1]
+
+    def state(self) -> str:
+        with self.store.reading() as connection:
+            found = records.incidents_of(connection)
+        return found[-1].state if found else ""
+
+    def wishes(self, device: str) -> list[int]:
+        return [m.release for m in self.wire.of("desired", device)]
+
+    # the story, as far as a test wants it
+
+    def start(self) -> None:
+        for device in ("cam-1", "cam-2"):
+            self.runs(device, 1)
+        self.tick()
+
+    def drift(self) -> None:
+        self.start()
+        self.alarm("cam-1")
+        for _ in range(3):
+            self.window("cam-1", drifted=True)
+            self.window("cam-2")
+        self.tick()
+
+    def answer(self, n: int = 60, device: str = "cam-1") -> None:
+        command = self.wire.of("cmd", device)[-1]
+        chunk = samples(device, command.id, n, sequence=self.next())
+        chunk.time = self.now
+        self.put("samples", chunk, MODEL, device)
+
+    def label(self, n: int = 120, device: str = "cam-1") -> None:
+        labels = [messages.TruthLabel(id=f"{device}-{i}", label=LABELS[i % 10]) for i in range(n)]
+        self.put("truth", messages.Truth(model=MODEL, source="test", labels=labels), MODEL, device)
+
+    def train(self) -> None:
+        self.drift()
+        self.answer(60)
+        self.tick()
+        self.label()
+        self.tick()
+
+
+@pytest.fixture
+def bench(site, monkeypatch):
+    # 60 samples of one device must do in these tests
+    monkeypatch.setattr("cloud_trainer.controller.incidents.MINIMUM_SAMPLES", 50)
+    monkeypatch.setenv("PYTHONPATH", str(HERE.parents[2]))
+    made = Bench(site)
+    yield made
+    made.controller.stop()
+    made.store.close()
+
+
+def test_from_a_drift_to_a_release_that_runs_everywhere(bench) -> None:
+    bench.drift()
+    assert bench.wishes("cam-1") == [1]
+    incident = bench.incident()
+    assert (incident.state, incident.devices) == ("collecting", ("cam-1",))
+    assert incident.evidence > 1
+    assert incident.effect > 0.2
+    (asked,) = bench.wire.of("cmd", "cam-1")
+    assert (asked.count, bench.wire.of("cmd", "cam-2")) == (60, [])
+    bench.answer(60)
+    bench.tick()
+    assert bench.state() == "labelling"
+    bench.label()
+    bench.tick()
+    assert bench.state() == "training"
+    bench.until_tick("releasing")
+    assert bench.site.registry.releases(MODEL) == [1, 2]
+    assert load_manifest(bench.site.registry.release_path(MODEL, 2)).lineage.parent == 1
+
+    bench.tick()
+    assert (bench.wishes("cam-1"), bench.wishes("cam-2")) == ([1, 2], [1])  # the canary is an affected device
+    bench.runs("cam-1", 2)
+    bench.window("cam-1", number=2)
+    bench.tick()
+    assert bench.wishes("cam-2") == [1]  # 100 of 200 samples
+    bench.window("cam-1", number=2)
+    bench.tick()
+    assert bench.wishes("cam-2") == [1, 2]
+    bench.runs("cam-2", 2)
+    bench.tick()
+    bench.tick()
+    assert bench.state() == "resolved"
+    assert bench.site.states() == [
+        "suspected",
+        "confirmed",
+        "collecting",
+        "labelling",
+        "training",
+        "gating",
+        "releasing",
+        "resolved",
+    ]
+    assert bench.site.states("rollout") == ["staged", "canary", "expanding", "done"]
+    lines = bench.site.timeline()
+    assert [line["id"] for line in lines] == sorted({line["id"] for line in lines})
+    (confirmed,) = [line for line in lines if line["state"] == "confirmed"]
+    assert confirmed["incident"] == 1
+    assert confirmed["text"].startswith("cam-1 drifted (evidence ")
+
+    bench.runs("cam-9", 0)  # who comes late gets what the fleet runs
+    bench.tick()
+    assert bench.wishes("cam-9") == [2]
+
+
+def test_a_clean_fleet_has_no_incident(bench) -> None:
+    bench.start()
+    for _ in range(10):
+        bench.window("cam-1")
+        bench.window("cam-2")
+        bench.tick()
+    assert bench.state() == ""
+    assert bench.site.states("release") == ["current"]
+
+
+def test_a_false_alarm_of_a_device_is_dismissed_and_acknowledged(bench) -> None:
+    bench.start()
+    bench.alarm("cam-1")
+    bench.tick()
+    assert bench.state() == "suspected"
+    for _ in range(20):
+        bench.window("cam-1")
+        bench.window("cam-2")
+    bench.tick()
+    assert bench.state() == "dismissed"
+    (command,) = bench.wire.of("cmd", "cam-1")
+    assert command.keep
+    bench.tick()
+    assert bench.site.states() == ["suspected", "dismissed"]
+    assert len(bench.wire.of("cmd", "cam-1")) == 1
+
+
+def test_a_device_that_sends_too_little_is_asked_again_for_the_rest(bench) -> None:
+    bench.drift()
+    bench.answer(20)
+    bench.tick(0.5)
+    assert len(bench.wire.of("cmd", "cam-1")) == 1
+    bench.tick(1)
+    first, second = bench.wire.of("cmd", "cam-1")
+    assert second.id != first.id
+    assert (second.count, second.since) == (40, bench.now - 1.5)
+    bench.put("samples", samples("cam-1", second.id, 40, start=20, sequence=bench.next()), MODEL)
+    bench.tick()
+    assert bench.state() == "labelling"
+
+
+def test_a_device_that_has_no_more_samples_does_not_hold_the_others_up(bench) -> None:
+    bench.drift()
+    bench.answer(55)
+    for _ in range(20):
+        if bench.state() != "collecting":
+            break
+        bench.tick(10)
+        command = bench.wire.of("cmd", "cam-1")[-1]
+        bench.put("samples", samples("cam-1", command.id, 0, sequence=bench.next()), MODEL)
+    assert bench.state() == "labelling"
+
+
+def test_a_request_that_nobody_answers_is_sent_again(bench) -> None:
+    bench.drift()
+    bench.tick(1)
+    bench.tick(31)
+    bench.tick(1)
+    first, again = bench.wire.of("cmd", "cam-1")
+    assert first.id == again.id
+
+
+def test_while_the_broker_is_down_wishes_wait_and_after_it_all_are_told_again(bench) -> None:
+    bench.wire.up = False
+    bench.drift()
+    assert bench.wire.published == []
+    bench.wire.up = True
+    bench.wire.connects += 1
+    bench.tick()
+    assert bench.wishes("cam-1") == [1]
+    assert len(bench.wire.of("cmd", "cam-1")) == 1
+    bench.wire.connects += 1
+    bench.tick()
+    assert bench.wishes("cam-1") == [1, 1]
+    assert all(retain for topic, _, retain in bench.wire.published if topic.kind == "desired")
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [
+        ({"fail": "candidate 2 is worse on the old hold-out (0.91 < 0.97)"}, "worse on the old hold-out"),
+        ({"gates": False}, "no"),
+    ],
+)
+def test_a_candidate_that_fails_its_gates_is_not_released(bench, behaviour, reason) -> None:
+    bench.site.directory.joinpath("trainer.json").write_text(json.dumps(behaviour))
+    bench.train()
+    bench.until_tick("dismissed")
+    assert reason in bench.incident().reason
+    assert bench.site.registry.releases(MODEL) == [1]
+    for _ in range(5):  # the drift is still there, but another training would end in the same way
+        bench.window("cam-1", drifted=True)
+        bench.tick()
+    assert bench.site.states().count("suspected") == 1
+    bench.tick(3600)
+    assert bench.site.states().count("suspected") == 2
+
+
+def test_a_training_takes_too_long_and_is_ended_with_its_group(bench) -> None:
+    bench.site.directory.joinpath("trainer.json").write_text(json.dumps({"wait_for": "/nonexistent"}))
+    bench.train()
+    pid = bench.incident().pid
+    assert Path(f"/proc/{pid}").exists()
+    bench.tick(61)
+    assert bench.state() == "dismissed"
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_training_that_is_killed_is_started_again_in_a_clean_directory(bench) -> None:
+    go = bench.site.directory / "go"
+    bench.site.directory.joinpath("trainer.json").write_text(json.dumps({"wait_for": str(go)}))
+    bench.train()
+    first = bench.incident()
+    import os
+
+    os.kill(first.pid, signal.SIGKILL)
+    while bench.incident().attempt == 1:
+        time.sleep(0.02)
+        bench.tick(0.02)
+    go.touch()
+    bench.until_tick("releasing")
+    assert bench.incident().attempt == 2
+
+
+def test_a_controller_that_starts_again_ends_the_training_that_is_left_and_only_that(bench) -> None:
+    go = bench.site.directory / "go"
+    bench.site.directory.joinpath("trainer.json").write_text(json.dumps({"wait_for": str(go)}))
+    bench.train()
+    left = bench.controller._incidents[0]._run
+    bench.restart()
+    bench.tick()
+    assert left._process.wait(5) == -signal.SIGTERM
+    assert bench.incident().attempt == 2
+    import os
+
+    assert not end_leftover(os.getpid(), bench.site.workspace)  # a stranger with that number is left alone
+    go.touch()
+    bench.until_tick("releasing")
+
+
+def test_a_damaged_candidate_is_not_released(bench) -> None:
+    bench.train()
+    run = bench.controller._incidents[0]._run
+    while run._process.poll() is None:
+        time.sleep(0.02)
+    (bench.site.workspace / "incidents/1/attempt-1/candidate/golden.npz").write_bytes(b"")
+    bench.tick()
+    assert bench.state() == "dismissed"
+    assert "golden.npz" in bench.incident().reason
+
+
+def released(bench) -> None:
+    bench.train()
+    bench.until_tick("releasing")
+    bench.tick()
+    assert bench.wishes("cam-1")[-1] == 2
+
+
+def test_a_canary_that_drifts_on_the_new_release_brings_everyone_back(bench) -> None:
+    released(bench)
+    bench.runs("cam-1", 2)
+    bench.alarm("cam-1", release=2)
+    bench.tick()
+    assert bench.wishes("cam-1") == [1, 2, 1]
+    assert bench.site.states("rollout")[-1] == "aborted"
+    bench.runs("cam-1", 1)
+    bench.tick()
+    bench.tick()
+    assert bench.site.states("rollout")[-1] == "rolled_back"
+    assert bench.state() == "dismissed"
+    assert "drift alarm on the new release" in bench.incident().reason
+    bench.restart()  # a release that was rolled back is not the newest to run
+    bench.tick()
+    assert set(bench.wishes("cam-2")) == {1}
+
+
+def test_a_device_that_refuses_the_release_brings_everyone_back(bench) -> None:
+    released(bench)
+    bench.runs("cam-1", 1, refused=2, error="the self-test fails")
+    bench.tick()
+    bench.tick()
+    assert "cam-1 refused it: the self-test fails" in bench.incident().reason
+    assert bench.wishes("cam-1")[-1] == 1
+
+
+def test_somebody_publishes_the_same_number_meanwhile(bench, tmp_path) -> None:
+    from tests.releases import make_release
+
+    go = bench.site.directory / "go"
+    bench.site.directory.joinpath("trainer.json").write_text(json.dumps({"wait_for": str(go)}))
+    bench.train()
+    make_release(tmp_path / "other", version=2, variants=[VARIANT])
+    bench.site.registry.publish(tmp_path / "other", now=time.time())
+    bench.tick()
+    assert bench.site.states("rollout") == ["staged", "canary"]  # a person's release is tried first, too
+    bench.runs("cam-1", 2)
+    bench.window("cam-1", number=2)
+    bench.window("cam-1", number=2)
+    bench.tick()
+    bench.runs("cam-2", 2)
+    bench.tick()
+    bench.tick()
+    assert bench.state() == "dismissed"
+    assert "went on to release 2" in bench.incident().reason
+
+
+def test_a_published_release_is_adopted_after_a_kill_between_publishing_and_the_rollout(bench, monkeypatch) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    bench.train()
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "add_rollout", killed)
+        with pytest.raises(KeyboardInterrupt):
+            bench.until_tick("resolved")
+    assert bench.site.registry.releases(MODEL) == [1, 2]
+    bench.restart()
+    bench.tick()
+    bench.tick()
+    assert bench.incident().rollout == 1
+    assert bench.wishes("cam-1")[-1] == 2
+
+
+def test_the_timeline_survives_a_kill_in_the_middle_of_a_line(bench) -> None:
+    bench.start()
+    path = bench.site.workspace / "timeline.jsonl"
+    whole = path.read_text()
+    path.write_text(whole + '{"id": 99, "ti')
+    bench.restart()
+    bench.alarm("cam-1")
+    bench.tick()
+    assert path.read_text().startswith(whole)
+    assert bench.site.states("alarm") == ["drift"]
+    assert [line["id"] for line in bench.site.timeline()] == list(range(1, len(bench.site.timeline()) + 1))
+
+
+def test_a_device_that_drifts_later_joins_and_is_asked_too(bench) -> None:
+    bench.drift()
+    bench.alarm("cam-2")
+    bench.tick()
+    assert bench.incident().devices == ("cam-1", "cam-2")
+    assert len(bench.wire.of("cmd", "cam-2")) == 1
+    bench.answer(60)
+    bench.tick()
+    assert bench.state() == "collecting"
+    bench.answer(60, "cam-2")
+    bench.tick()
+    assert bench.state() == "labelling"
+
+
+def test_at_most_one_incident_of_a_model_is_open(bench) -> None:
+    bench.drift()
+    bench.alarm("cam-2")
+    bench.tick()
+    with bench.store.reading() as connection:
+        assert len(connection.execute(schema.incidents.select()).all()) == 1

@@ -1,0 +1,89 @@
+"""A wrong configuration is named with file, line, key and what was expected."""
+
+from typing import Annotated
+
+import pytest
+from msgspec import Meta, Struct
+
+from shared.config import load_toml, parse_toml
+from shared.errors import ConfigError
+
+
+class Broker(Struct, frozen=True, forbid_unknown_fields=True):
+    host: str
+    port: Annotated[int, Meta(ge=1, le=65535)] = 1883
+
+
+class Sink(Struct, frozen=True, forbid_unknown_fields=True):
+    path: str
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    broker: Broker
+    sinks: tuple[Sink, ...] = ()
+
+
+GOOD = """
+name = "plant"
+
+[broker]
+host = "localhost"
+port = 1884
+
+[[sinks]]
+path = "a.jsonl"
+
+[[sinks]]
+path = "b.jsonl"
+"""
+
+
+def test_a_good_file_becomes_structs(tmp_path):
+    path = tmp_path / "agent.toml"
+    path.write_text(GOOD)
+    assert load_toml(path, Config) == Config("plant", Broker("localhost", 1884), (Sink("a.jsonl"), Sink("b.jsonl")))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "text"),
+    [
+        ("port = 1884", "port = 70000", 6, "broker.port: expected `int` <= 65535"),
+        ("port = 1884", 'port = "1884"', 6, "broker.port: expected `int`, got `str`"),
+        ("port = 1884", "prt = 1884", 6, "unknown key 'broker.prt'; check the spelling"),
+        ('host = "localhost"', "", 4, "missing key 'broker.host'"),
+        ('name = "plant"', "", None, "missing key 'name'"),
+        ('name = "plant"', "name = 3", 2, "name: expected `str`, got `int`"),
+        ('path = "a.jsonl"', "path = 1", 9, "sinks.0.path: expected `str`, got `int`"),
+        ('path = "b.jsonl"', "path = 1", 12, "sinks.1.path: expected `str`, got `int`"),
+        ('path = "b.jsonl"', 'path = "a"\ncolour = 1', 13, "unknown key 'sinks.1.colour'"),
+        ('path = "b.jsonl"', "", 11, "missing key 'sinks.1.path'"),
+        ("[broker]", "[broker", 4, "not valid TOML"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line(tmp_path, old, new, line, text):
+    path = tmp_path / "agent.toml"
+    path.write_text(GOOD.replace(old, new))
+    with pytest.raises(ConfigError) as caught:
+        load_toml(path, Config)
+    assert text in str(caught.value)
+    assert caught.value.file == str(path)
+    if line is not None:
+        assert caught.value.line == line
+        assert str(caught.value).startswith(f"{path}:{line}: ")
+    assert caught.value.exit_code == 2
+
+
+def test_a_missing_file_and_one_that_is_no_text(tmp_path):
+    with pytest.raises(ConfigError, match=r"nothing.toml: no such file"):
+        load_toml(tmp_path / "nothing.toml", Config)
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\0")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_toml(tmp_path / "binary.toml", Config)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_toml(tmp_path, Config)
+
+
+def test_a_string_is_named_as_such():
+    with pytest.raises(ConfigError, match=r"^<string>:2: "):
+        parse_toml(GOOD.replace('"plant"', "1"), Config)
