@@ -216,15 +216,14 @@ def _event(connection: sa.Connection, topic: topics.Topic, message: Event, now: 
             received=now,
         )
     )
+    if message.level == "info":  # good news is in up/reported as well
+        return
     details = {"kind": message.kind, "level": message.level, "release": message.release, "time": message.time}
     what = "alarm" if message.kind == "drift" else "device"
     text = f"{topic.device}: {message.text[:500]}"
-    write_log(
-        connection,
-        now,
-        [LogEntry(what, topic.device, message.model[:64], message.kind[:64], text, details | message.details)],
-    )
-    if message.kind == "drift" and message.model and message.level != "info":
+    entry = LogEntry(what, topic.device, message.model[:64], message.kind[:64], text, details | message.details)
+    write_log(connection, now, [entry])
+    if message.kind == "drift" and message.model:
         key = {"device": topic.device, "model": message.model, "release": message.release}
         insert_ignore(connection, schema.alarms, key | {"time": message.time or now, "received": now})
 

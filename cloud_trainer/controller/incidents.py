@@ -214,7 +214,8 @@ def confirmed_text(devices: Sequence[str], facts: Facts) -> str:
 
 
 def _confirmed(incident: Incident, facts: Facts, policy: Policy) -> Incident | None:
-    text = f"asked {', '.join(incident.devices)} for {policy.samples_per_device} samples each"
+    each = " each" if len(incident.devices) > 1 else ""
+    text = f"asked {', '.join(incident.devices)} for {policy.samples_per_device} samples{each}"
     return _enter(incident, facts.now, "collecting", text)
 
 

@@ -212,3 +212,16 @@ def parse_step(line: str) -> Step:
         return Step(float(row["time"]), row["what"], str(subject), row["state"], row["text"], row["details"])
     except (ValueError, KeyError, TypeError) as error:
         raise MessageError(f"not a line of a timeline: {line[:120]} ({error})") from error
+
+
+def training_line(line: str) -> str:
+    """A progress line of ``cloud-trainer train --json`` for people; empty if it is none.
+
+    >>> training_line('{"stage": "teacher", "fraction": 0.1, "text": "epoch 1 of 8"}')
+    '10% teacher: epoch 1 of 8'
+    """
+    try:
+        told = json.loads(line)
+        return f"{told['fraction']:.0%} {told['stage']}: {told['text']}"
+    except (ValueError, KeyError, TypeError):
+        return ""

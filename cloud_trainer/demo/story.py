@@ -29,7 +29,7 @@ from cloud_trainer.demo.outcome import (
     times,
 )
 from cloud_trainer.demo.progress import Progress
-from cloud_trainer.demo.record import read_answers
+from cloud_trainer.demo.record import read_answers, training_line
 from cloud_trainer.demo.supervise import DemoError, DemoTimeoutError, Supervisor
 from cloud_trainer.demo.watch import Watch
 from cloud_trainer.demo.workspace import HOST, MODEL, SITE, Scale, Workspace
@@ -42,7 +42,7 @@ AGENT = (sys.executable, "-m", "edge_agent.cli")
 TRAIN_SECONDS = 600.0
 COMMAND_SECONDS = 60.0
 START_SECONDS = 30.0
-LOOP_SECONDS = 180.0
+LOOP_SECONDS = 600.0
 """Limits, for slow machines; on two cores of a current one the whole demo takes less than two minutes."""
 
 
@@ -103,11 +103,7 @@ def train(supervisor: Supervisor, workspace: Workspace, progress: Progress) -> N
     progress.stage("training a teacher, distilling a student, exporting, quantizing")
 
     def show(line: str) -> None:
-        try:
-            told = json.loads(line)
-            progress.detail(f"{told['fraction']:.0%} {told['text']}")
-        except (ValueError, KeyError, TypeError):
-            progress.detail(line[:200])  # a warning of a library
+        progress.detail(training_line(line) or line[:200])  # else: a library's warning
 
     command = [*TRAINER, "train", str(workspace.task), "--out", str(workspace.release), "--version", str(OLD), "--json"]
     supervisor.run("train", command, TRAIN_SECONDS, show, tick=progress.tick, threads=os.cpu_count())
@@ -174,7 +170,7 @@ def loop(supervisor: Supervisor, workspace: Workspace, watch: Watch, progress: P
             if happening.kind == "drift" and happening.device not in seen_alarms:
                 seen_alarms.add(happening.device)
                 progress.note(f"{happening.device}: {happening.text}")
-        progress.detail(f"incident {watch.state('incident') or 'none'}, rollout {watch.state('rollout') or 'none'}")
+        progress.detail(doing(watch))
         over = watch.state("incident") in {"resolved", "dismissed"} or watch.state("rollout") == "rolled_back"
         return over or all(watch.record.runs(name) == NEW for name in workspace.devices)
 
@@ -187,6 +183,16 @@ def loop(supervisor: Supervisor, workspace: Workspace, watch: Watch, progress: P
     except DemoTimeoutError as error:
         return str(error)
     return ""
+
+
+def doing(watch: Watch) -> str:
+    """What the loop is busy with."""
+    incident, rollout = watch.state("incident"), watch.state("rollout")
+    if incident == "training" and watch.training:
+        return f"retraining, {watch.training}"
+    if incident == "releasing" and rollout:
+        return f"rollout: {rollout}"
+    return incident or "nobody has noticed yet"
 
 
 def _enough(watch: Watch, release: int, progress: Progress) -> Callable[[], bool]:

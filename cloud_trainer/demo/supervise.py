@@ -81,12 +81,17 @@ class Child:
 
 def last_lines(path: Path, count: int = QUOTED_LINES) -> str:
     """The end of a log as one line: a traceback's last line, or the last ``count`` lines."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - TAIL_BYTES))
-        lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    lines = tail(path)
     if any(line.startswith("Traceback ") for line in lines):
         return lines[-1]
     return " | ".join(lines[-count:])
+
+
+def tail(path: Path) -> list[str]:
+    """The last lines of a log, stripped, without empty ones."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+        return [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
 
 
 class Supervisor:

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator
 
 from cloud_trainer.demo.link import Link
-from cloud_trainer.demo.record import Record, Step, parse_step
-from cloud_trainer.demo.supervise import follow
+from cloud_trainer.demo.record import Record, Step, parse_step, training_line
+from cloud_trainer.demo.supervise import follow, tail
 from cloud_trainer.demo.workspace import HOST, MODEL, SITE, Workspace
 from shared import topics
 
@@ -23,7 +23,10 @@ class Watch:
         self.steps: list[Step] = []
         self.answers = {name: dict[int, int]() for name in workspace.devices}
         """Device -> release -> answers given with it."""
+        self.training = ""
+        """How far a retraining is."""
         self._timeline = follow(workspace.timeline)
+        self._attempts = workspace.timeline.parent
         self._sinks: dict[str, Iterator[list[str]]] = {
             name: follow(device.answers) for name, device in workspace.devices.items()
         }
@@ -43,7 +46,17 @@ class Watch:
                 counts[release] = counts.get(release, 0) + 1
         new = [parse_step(line) for line in next(self._timeline)]
         self.steps += new
+        if self.state("incident") == "training":
+            self.training = self._training()
         return new
+
+    def _training(self) -> str:
+        """The last line that the newest training printed, if it is one of progress."""
+        logs = sorted(self._attempts.glob("incidents/*/attempt-*/train.log"), key=lambda path: path.stat().st_mtime)
+        for line in reversed(tail(logs[-1]) if logs else []):
+            if told := training_line(line):
+                return told
+        return ""
 
     def state(self, what: str) -> str:
         """The latest state of the incident or the rollout of the new release; empty before there is one."""

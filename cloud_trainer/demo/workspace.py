@@ -44,15 +44,15 @@ tolerance = {tolerance}
 
 [retrain]
 samples_per_device = {samples}
-collect_seconds = 40
-label_seconds = 20
-train_seconds = 90
+collect_seconds = 60
+label_seconds = 60
+train_seconds = 400
 
 [rollout]
 canary_devices = 1
 canary_samples = {canary}
-canary_seconds = 40
-settle_seconds = 40
+canary_seconds = 60
+settle_seconds = 60
 """
 
 CONTROLLER = """\

@@ -126,7 +126,7 @@ class Service:
             self._telemetry.report(self._engine, self._bad)
         for sink in self._sinks:
             sink.close()
-        self._releases.stop(0.2)
+        self._releases.stop(1.0)
         self._link.stop()
         self._outbox.close()
         self._write_status()

@@ -62,15 +62,14 @@ def parse_line(line: bytes, spec: SampleSpec) -> Sample:
 
 
 class LineReader:
-    """Whole lines from a file descriptor, without ever blocking longer than asked. The descriptor is made
-    non-blocking; of a line longer than ``LINE_MAX_BYTES`` only ``OVERLONG`` is given."""
+    """Whole lines from a file descriptor, without ever blocking longer than asked. Of a line longer than
+    ``LINE_MAX_BYTES`` only ``OVERLONG`` is given."""
 
     def __init__(self, descriptor: int) -> None:
         self.ended = False
         self._descriptor = descriptor
         self._rest = bytearray()
         self._skipping = False
-        os.set_blocking(descriptor, False)
 
     def read(self, seconds: float) -> list[bytes]:
         """Lines that are there, waiting up to ``seconds`` for data. After the end, the unfinished last line too."""
@@ -79,10 +78,7 @@ class LineReader:
         ready, _, _ = select.select([self._descriptor], [], [], seconds)
         if not ready:
             return []
-        try:
-            data = os.read(self._descriptor, READ_BYTES)
-        except BlockingIOError:
-            return []
+        data = os.read(self._descriptor, READ_BYTES)
         if not data:
             self.ended = True
             rest, self._rest = bytes(self._rest), bytearray()

@@ -384,6 +384,39 @@ def edge_agent(*words: str, **options) -> subprocess.CompletedProcess:
     )
 
 
+def test_a_killed_agent_goes_on_where_it_was(broker, tmp_path, releases):
+    agent = Agent(tmp_path, releases, broker.port)
+    agent.updates.install(1)
+    save_enrolment(enrolment(broker.port), agent.state.enrolment_file)
+    agent.samples(2000, seed=3, contrast=0.3, noise=60)
+    (tmp_path / "agent.toml").write_text(
+        'state = "state"\nmodel = "digits"\n[source]\nkind = "npz"\npath = "x.npz"\nrate_hz = 300\n'
+        "[report]\nevery_seconds = 0.3\n[outbox]\ngroup_rows = 1\n[selection]\nmeasure_seconds = 0.05\n"
+    )
+    run = [sys.executable, "-m", "edge_agent.cli", "run", "agent.toml", "--log-level", "error"]
+    with Listener(broker.port, EVERYTHING) as controller:
+        with subprocess.Popen(run, cwd=tmp_path) as process:
+            controller.wait(lambda found: any(e.kind == "drift" for e in every(found, Event)))
+            before = controller.wait(lambda found: every(found, State) and every(found, State)[-1].drift_alarm)
+            process.kill()
+        with subprocess.Popen(run, cwd=tmp_path) as process:
+            try:
+                found = controller.wait(
+                    lambda found: (
+                        len({r.boot for r in every(found, Report)}) == 2
+                        and len(every(found, State)) > len(every(before, State)) + 2
+                    )
+                )
+            finally:
+                process.terminate()
+        assert every(found[len(before) :], State)[-1].drift_alarm
+        # what was acknowledged but not yet deleted comes again under its old number; the alarm itself is not repeated
+        alarms = {(e.boot, e.stream, e.sequence) for e in every(found, Event) if e.kind == "drift"}
+        assert len(alarms) == 1
+        reports = {(r.boot, r.sequence): r.samples for r in every(found, Report)}
+        assert len({boot for boot, _ in reports}) == 2
+
+
 def test_the_agent_as_a_process(broker, tmp_path, releases):
     save_enrolment(enrolment(broker.port), tmp_path / "cam-1.json")
     made = edge_agent("enroll", "cam-1.json", "--state", "state", "--config-out", "agent.toml", cwd=tmp_path)
@@ -405,6 +438,8 @@ def test_the_agent_as_a_process(broker, tmp_path, releases):
         path = "answers.jsonl"
         [report]
         every_seconds = 0.5
+        [outbox]
+        group_rows = 1
         [selection]
         measure_seconds = 0.05
         """)
@@ -419,6 +454,7 @@ def test_the_agent_as_a_process(broker, tmp_path, releases):
         try:
             # retained at QoS 0, so it does not wait for anything but the answers
             controller.wait(lambda found: every(found, State) and every(found, State)[-1].samples > 300)
+            controller.wait(lambda found: every(found, Report))
             assert every(controller.messages, State)[-1].errors == 1
             second = edge_agent("run", "agent.toml", cwd=tmp_path)
             assert second.returncode == 1

@@ -124,6 +124,16 @@ def test_devices_appear_with_what_they_say(store) -> None:
     assert rows(store, schema.devices)[0].online == 0
 
 
+def test_good_news_is_kept_but_not_a_line_of_the_timeline(store) -> None:
+    update = drift_event("cam-1", 1)
+    update.kind, update.level = "update", "info"
+    commit(store, arrived("event", update, "update"))
+    assert len(rows(store, schema.events)) == 1
+    assert rows(store, schema.log) == []
+    commit(store, arrived("event", drift_event("cam-1", 2), "drift"))
+    assert [row.what for row in rows(store, schema.log)] == ["alarm"]
+
+
 def test_a_new_release_ends_the_alarms_of_the_former_one(store) -> None:
     commit(store, arrived("event", drift_event("cam-1", 1), "drift"))
     assert len(rows(store, schema.alarms)) == 1

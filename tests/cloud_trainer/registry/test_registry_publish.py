@@ -156,7 +156,7 @@ def test_killed_at_any_step_of_publishing(fleet: Fleet) -> None:
 def test_what_a_killed_publisher_left_is_cleared_by_the_next(fleet: Fleet) -> None:
     fleet.publish(1)
     leftover = [
-        fleet.registry.fleet / "staging" / "release" / "manifest.json",
+        fleet.registry.fleet / "staging" / "release" / "garbage",
         fleet.registry.fleet / "releases" / "digits" / "2" / "garbage",
         fleet.registry.repository / "targets" / "digits" / "2" / "garbage",
     ]
@@ -166,6 +166,7 @@ def test_what_a_killed_publisher_left_is_cleared_by_the_next(fleet: Fleet) -> No
     assert fleet.registry.releases("digits") == [1]
     fleet.publish(2)
     assert not any(path.exists() for path in leftover)
+    assert "garbage" not in contents(fleet.registry.release_path("digits", 2))
 
 
 def test_two_publishers_at_once(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,121 @@
+"""Networks: shapes, MACs, folding, and that training is deterministic."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cloud_trainer.config import DistillConfig
+from cloud_trainer.distill import distillation_loss
+from cloud_trainer.export.fold import folded
+from cloud_trainer.fit import Encoded, Plan, train
+from cloud_trainer.models.macs import count_macs, macs_of, widest_within
+from cloud_trainer.models.resnet import Shape, build
+from shared.errors import TrainingError
+
+SHAPE = Shape(input=(1, 16, 16), classes=4, width=6, embedding=5)
+
+
+def test_macs_of_layers_worked_out_by_hand():
+    model = nn.Sequential(
+        nn.Conv2d(2, 4, 3, stride=2, padding=1), nn.Conv2d(4, 4, 3, padding=1, groups=4), nn.Flatten(), nn.Linear(64, 7)
+    )
+    # 4x4 outputs x 4 channels x 9 x 2;  4x4 x 4 channels x 9 x 1;  64 x 7
+    assert count_macs(model, torch.zeros(1, 2, 8, 8)) == 16 * 4 * 18 + 16 * 4 * 9 + 64 * 7
+
+
+def test_counting_leaves_no_hooks_and_the_mode_as_it_was():
+    model = build(SHAPE, 0).train()
+    count_macs(model, torch.zeros(1, 1, 16, 16))
+    assert model.training
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.5, 1.0])
+def test_student_is_the_widest_that_fits(share):
+    teacher = Shape(input=(1, 16, 16), classes=10, width=24, embedding=32)
+    limit = share * macs_of(teacher)
+    student = widest_within(teacher, limit)
+    assert macs_of(student) <= limit
+    assert student.width == teacher.width or macs_of(student.with_width(student.width + 1)) > limit
+
+
+def test_share_too_small_for_any_student():
+    with pytest.raises(TrainingError, match="raise model.mac_share"):
+        widest_within(SHAPE, 100)
+
+
+@pytest.mark.parametrize(
+    ("shape", "stages"),
+    [
+        (SHAPE, 2),
+        (Shape((1, 8, 8), 2, 3, 4), 1),
+        (Shape((1, 32, 48), 2, 3, 4), 3),
+        (Shape((28, 28, 3), 2, 3, 4, channels_last=True), 3),
+    ],
+)
+def test_answers_have_the_shapes_that_were_asked_for(shape, stages):
+    logits, embedding = build(shape, 0).eval()(torch.zeros(3, *shape.input))
+    assert shape.stages == stages
+    assert logits.shape == (3, shape.classes)
+    assert embedding.shape == (3, shape.embedding)
+
+
+def test_folding_keeps_the_answers_and_the_original():
+    model = build(SHAPE, 1)
+    for _ in range(3):  # running means and variances that are not the initial ones
+        model(torch.randn(16, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 3 + 1)
+    model.eval()
+    x = torch.randn(8, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+    small = folded(model)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in small.modules())
+    assert any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    with torch.no_grad():
+        torch.testing.assert_close(small(x)[0], model(x)[0], rtol=1e-4, atol=1e-5)
+
+
+def bars(n=256, seed=0):
+    """Four classes: a bright quarter of the picture."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 4, n)
+    x = rng.normal(0, 0.3, (n, 1, 16, 16)).astype(np.float32)
+    for i, k in enumerate(y):
+        x[i, 0, 4 * k : 4 * k + 4] += 1
+    return Encoded.of(x, y)
+
+
+PLAN = Plan(epochs=4, batch=32, learning_rate=1e-2, weight_decay=0, seed=3)
+
+
+def test_training_learns_and_the_same_seed_gives_the_same_weights():
+    data, validation = bars(), bars(64, 1)
+    models = [build(SHAPE, 0), build(SHAPE, 0)]
+    curves = [train(model, data, validation, PLAN) for model in models]
+    assert curves[0] == curves[1]
+    assert curves[0].accuracy[-1] > 0.9
+    assert all(torch.equal(a, b) for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True))
+
+
+def test_building_leaves_the_global_generator_alone():
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    build(SHAPE, 0)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_last_batch_of_one_sample_is_survived():
+    data = bars(33)
+    assert len(train(build(SHAPE, 0), data, data, PLAN).loss) == PLAN.epochs
+
+
+def test_distillation_loss_is_plain_cross_entropy_at_weight_zero_and_the_paper_s_formula_else():
+    generator = torch.Generator().manual_seed(0)
+    teacher, student = torch.randn(6, 3, generator=generator), torch.randn(4, 3, generator=generator)
+    rows, y = torch.tensor([5, 1, 0, 2]), torch.tensor([0, 2, 1, 1])
+    entropy = nn.functional.cross_entropy(student, y)
+    torch.testing.assert_close(distillation_loss(teacher, DistillConfig(3.0, 0.0))(student, y, rows), entropy)
+    p, q = torch.softmax(teacher[rows] / 3, 1), torch.softmax(student / 3, 1)
+    expected = 0.7 * 9 * (p * (p / q).log()).sum(1).mean() + 0.3 * entropy
+    torch.testing.assert_close(distillation_loss(teacher, DistillConfig(3.0, 0.7))(student, y, rows), expected)
