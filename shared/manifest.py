@@ -64,6 +64,8 @@ class FileReference(Struct, frozen=True):
 class TensorSpec(Struct, frozen=True):
     """One input or output tensor of a variant's model file.
 
+    ``name`` is the role (``input``, ``logits``, ``scores``, ``embedding``), in the order of the file's signature;
+    backends go by the file's own names where they are the same, else by position.
     ``shape`` has ``None`` for a dynamic dimension. ``scale`` and ``zero_point`` are set for quantized tensors, with
     real = scale * (stored - zero_point).
     """

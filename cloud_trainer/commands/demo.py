@@ -53,6 +53,10 @@ def run(args: argparse.Namespace) -> int:
     try:
         told = story.run(root, args.seed, args.out, progress)
         keep = args.keep or args.workspace is not None or not told.result.closed
+    except KeyboardInterrupt:
+        progress.end("✗")
+        keep = args.keep or args.workspace is not None  # whoever stops it by hand needs no logs
+        raise
     except BaseException:
         progress.end("✗")
         raise

@@ -98,7 +98,7 @@ def evidence_over_time(
     """Each device's drift evidence, 1.0 being the alarm; an own alarm is a triangle."""
     figure, axes = _axes(3.2)
     end = 0.0
-    low, high = 1e-7, 1e6
+    low, high = 1e-7, 1e12
     for device, series in points.items():
         if not series:
             continue
@@ -147,6 +147,8 @@ def gantt(record: Record, steps: Sequence[Step], moments: Sequence[Mark], start:
                 edgecolor="white",
             )
             text = f"{change.release}" + (" on trial" if change.trial else f"  {change.variant}")
+            if width <= 0.012 * len(text) * (end - start):
+                text = f"{change.release}"
             if width > 0.012 * len(text) * (end - start):
                 axes.text(
                     left + 0.4, row, text, va="center", fontsize=9, color=INK if change.release < NEW else "white"

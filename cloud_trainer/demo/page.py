@@ -90,7 +90,7 @@ def render(story: Story) -> str:
         ),
         _section(
             "From release 1 to release 2",
-            "One device tries the new release (hatched: on trial) before the others get it.",
+            "One device tries the new release before the others get it.",
             drawn["rollout"],
         ),
         _section("What the cameras see", "The same digits through the good and the bad camera.", drawn["samples"]),
@@ -199,9 +199,9 @@ def _steps(story: Story) -> str:
         f'<tr><td class="number">{step.time - story.start:.1f} s</td><td>{escape(step.what)} {escape(step.subject)}'
         f"</td><td>{escape(step.state)}</td><td>{escape(step.text)}</td></tr>"
         for step in story.steps
-        if step.time >= story.start - 5
+        if step.what in {"incident", "rollout", "alarm"}
     ]
-    return _table(("time", "", "", ""), rows)
+    return _table(("time", "what", "state", ""), rows)
 
 
 def _table(head: Sequence[str], rows: Sequence[str]) -> str:

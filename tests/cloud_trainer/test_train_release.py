@@ -24,12 +24,20 @@ from shared.manifest import load_manifest
 
 
 def bars(n, seed, *, negative=False):
-    """Four classes: which quarter of the picture is brighter; ``negative``: a camera that shows it darker."""
+    """Four shapes at random places: lying, standing, slanting, square; ``negative``: a camera that shows them dark."""
     rng = np.random.default_rng(seed)
     y = np.arange(n) % 4
     x = rng.normal(120, 20, (n, 16, 16))
+    down, along = np.indices((16, 16))
     for i, k in enumerate(y):
-        x[i, 4 * k : 4 * k + 4] += -60 if negative else 60
+        row, column = rng.integers(5, 11, 2)
+        shape = (
+            np.abs(down - row) < 2,
+            np.abs(along - column) < 2,
+            np.abs(down - row - along + column) < 2,
+            np.maximum(np.abs(down - row), np.abs(along - column)) < 4,
+        )[k]
+        x[i] += (-70 if negative else 70) * shape
     return np.clip(x, 0, 255).astype(np.uint8), y
 
 
@@ -39,7 +47,7 @@ def task_of(path, runtimes=("onnxruntime",)):
         kind="image-classification",
         data=DataConfig(format="npz", path=str(path)),
         model=ModelConfig(teacher_width=12, mac_share=0.4, embedding=8),
-        training=TrainingConfig(teacher_epochs=3, student_epochs=4, batch=64, learning_rate=1e-2, threads=1),
+        training=TrainingConfig(teacher_epochs=8, student_epochs=16, batch=32, learning_rate=1e-2, threads=1),
         export=ExportConfig(runtimes=runtimes, calibration_samples=64),
     )
 
@@ -140,7 +148,8 @@ def test_retraining_passes_its_gates_and_gives_the_device_a_baseline_of_its_own(
     assert second.gates.passed
     old, drifted = second.gates.gates
     assert old.candidate > 0.9
-    assert drifted.parent < 0.5 < 0.9 < drifted.candidate
+    assert drifted.parent < 0.7
+    assert drifted.candidate > 0.9
     assert drifted.samples == 120
     written = msgspec.json.decode((second.path.parent / "gates.json").read_bytes(), type=Gates)
     assert written == second.gates
@@ -251,3 +260,21 @@ def test_wrapping_with_a_mistake_is_one_line(first, tmp_path, capsys, change, me
     assert message.replace("needs", "need") in error
     assert error.count("\n") == 1
     assert not (tmp_path / "w").exists()
+
+
+def test_wrapping_needs_no_torch():
+    code = "import sys; sys.modules['torch'] = None; import cloud_trainer.commands.package, cloud_trainer.export.specs"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_colour_pictures_go_through_as_they_come(tmp_path):
+    x, y = bars(500, 3)
+    colour = np.stack([x, 255 - x, x], axis=-1)
+    np.savez(tmp_path / "colour.npz", x=colour, y=y)
+    trained = train_release(task_of(tmp_path / "colour.npz"), tmp_path / "1", version=1)
+    assert trained.manifest.sample.shape == (16, 16, 3)
+    assert trained.manifest.variant("fp32-onnx").quality["accuracy"] > 0.9
+    engine = Engine.load(trained.path, variant="fp32-onnx")
+    assert engine.monitor.report().samples == 0
+    assert engine.infer(colour[0]).label == trained.manifest.labels[y[0]]
+    engine.close()
