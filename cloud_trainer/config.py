@@ -62,10 +62,11 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """The training loop."""
+    """The training loop. On little data the epochs are raised until there are ``minimum_steps`` updates."""
 
     teacher_epochs: Positive = 12
     student_epochs: Positive = 20
+    minimum_steps: Annotated[int, Meta(ge=0)] = 600
     batch: Positive = 128
     learning_rate: Annotated[float, Meta(gt=0)] = 3e-3
     weight_decay: Annotated[float, Meta(ge=0)] = 1e-4

@@ -75,7 +75,7 @@ def learn(
         teacher,
         data,
         validation,
-        _plan(task, task.training.teacher_epochs, share, task.seed),
+        plan(task, task.training.teacher_epochs, share, len(data.y), task.seed),
         name="teacher",
         progress=within(progress, 0.0, 0.55),
     )
@@ -83,7 +83,7 @@ def learn(
         student,
         data,
         validation,
-        _plan(task, task.training.student_epochs, share, task.seed + 1),
+        plan(task, task.training.student_epochs, share, len(data.y), task.seed + 1),
         loss=distillation_loss(logits(teacher, data.x), task.distill),
         name="student",
         progress=within(progress, 0.55, 1.0),
@@ -91,9 +91,12 @@ def learn(
     return Learned(teacher, student, (first, second), warm)
 
 
-def _plan(task: TaskConfig, epochs: int, share: float, seed: int) -> Plan:
+def plan(task: TaskConfig, epochs: int, share: float, samples: int, seed: int) -> Plan:
+    """How long to train on ``samples``: ``share`` of ``epochs``, or of as many as give the minimum of updates."""
     training = task.training
-    return Plan(max(1, round(epochs * share)), training.batch, training.learning_rate, training.weight_decay, seed)
+    steps = -(-samples // training.batch)
+    epochs = max(1, round(share * max(epochs, -(-training.minimum_steps // steps))))
+    return Plan(epochs, training.batch, training.learning_rate, training.weight_decay, seed)
 
 
 def _names(*found: Shape) -> str:

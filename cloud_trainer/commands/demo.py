@@ -13,6 +13,7 @@ Example:
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import shutil
 import signal
 import sys
@@ -24,6 +25,8 @@ import msgspec
 
 from shared.cli import DONE, FAILED, add_json, print_json, table
 from shared.errors import MissingExtraError, UsageError
+
+NEEDED = ("iotcore", "torch", "onnx", "sklearn", "matplotlib", "sqlalchemy", "uvicorn", "onnxruntime")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -37,19 +40,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run it, print the table, say where the report is."""
-    try:
-        from cloud_trainer.demo import page, story
-        from cloud_trainer.demo.progress import Progress
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(f"the demo ({error.name} is missing)", "demo") from error
+    for needed in NEEDED:
+        if importlib.util.find_spec(needed) is None:
+            raise MissingExtraError(f"the demo ({needed} is missing)", "demo")
+    from cloud_trainer.demo import page, story
+    from cloud_trainer.demo.progress import Progress
+
     if not 0 <= args.seed < 1 << 31:
         raise UsageError(f"--seed {args.seed} must be from 0 to 2147483647")
     root = _workspace(args.workspace)
     _check_out(args.out)
     progress = Progress()
     keep = True
-    before = signal.signal(signal.SIGTERM, _terminated)
-    hangup = signal.signal(signal.SIGHUP, _terminated)
+    # SIGINT too: whoever is started in a shell's background inherits that it is ignored
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _terminated, signal.SIGHUP: _terminated}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         told = story.run(root, args.seed, args.out, progress)
         keep = args.keep or args.workspace is not None or not told.result.closed
@@ -61,8 +66,8 @@ def run(args: argparse.Namespace) -> int:
         progress.end("✗")
         raise
     finally:
-        signal.signal(signal.SIGTERM, before)
-        signal.signal(signal.SIGHUP, hangup)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         if keep:
             print(f"workspace, with the logs: {root}", file=sys.stderr)
         else:

@@ -34,6 +34,7 @@ factory = "cloud_trainer.demo.data:splits"
 [training]
 teacher_epochs = 8
 student_epochs = 14
+minimum_steps = 300
 
 [export]
 runtimes = {runtimes}

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from cloud_trainer.config import DistillConfig
+from cloud_trainer.config import DataConfig, DistillConfig, TaskConfig, TrainingConfig
 from cloud_trainer.distill import distillation_loss
 from cloud_trainer.export.fold import folded
 from cloud_trainer.fit import Encoded, Plan, train
+from cloud_trainer.learn import plan
 from cloud_trainer.models.macs import count_macs, macs_of, widest_within
 from cloud_trainer.models.resnet import Shape, build
 from shared.errors import TrainingError
@@ -120,3 +121,18 @@ def test_distillation_loss_is_plain_cross_entropy_at_weight_zero_and_the_paper_s
     p, q = torch.softmax(teacher[rows] / 3, 1), torch.softmax(student / 3, 1)
     expected = 0.7 * 9 * (p * (p / q).log()).sum(1).mean() + 0.3 * entropy
     torch.testing.assert_close(distillation_loss(teacher, DistillConfig(3.0, 0.7))(student, y, rows), expected)
+
+
+@pytest.mark.parametrize(
+    ("samples", "epochs", "share", "expected"),
+    [(64 * 100, 12, 1.0, 12), (640, 12, 1.0, 60), (640, 12, 0.5, 30), (1, 12, 1.0, 600)],
+    ids=["enough data", "little data", "little data, warm start", "one sample"],
+)
+def test_little_data_is_seen_more_often(samples, epochs, share, expected):
+    task = TaskConfig(
+        name="t",
+        kind="image-classification",
+        data=DataConfig(format="npz"),
+        training=TrainingConfig(batch=64, minimum_steps=600),
+    )
+    assert plan(task, epochs, share, samples, seed=0).epochs == expected
