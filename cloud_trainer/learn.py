@@ -17,6 +17,7 @@ from cloud_trainer.fit import Curve, Encoded, Plan, logits, train
 from cloud_trainer.models.macs import macs_of, widest_within
 from cloud_trainer.models.resnet import Shape, SmallResNet, build
 from cloud_trainer.progress import Progress, within
+from cloud_trainer.work import work_directory
 from shared.files import write_atomic
 
 CHECKPOINT = "checkpoint.pt"
@@ -101,11 +102,6 @@ def plan(task: TaskConfig, epochs: int, share: float, samples: int, seed: int) -
 
 def _names(*found: Shape) -> str:
     return msgspec.json.encode(found).decode()
-
-
-def work_directory(release: Path) -> Path:
-    """Beside a release: what only the trainer needs, and no device."""
-    return release.parent / f"{release.name}.work"
 
 
 def save_checkpoint(learned: Learned, release: Path) -> None:

@@ -36,9 +36,10 @@ Bytes = Annotated[int, Meta(ge=1 << 16)]
 
 class CommandSource(Struct, frozen=True, tag="command", tag_field="kind", forbid_unknown_fields=True):
     """A program that writes samples as JSON lines: ``{"id": "...", "data": BASE64}`` with raw little-endian values of
-    the release's sample dtype and shape, or ``{"id": "...", "values": [...]}``."""
+    the release's sample dtype and shape, or ``{"id": "...", "values": [...]}``. It runs in ``directory``."""
 
     command: Annotated[tuple[str, ...], Meta(min_length=1)]
+    directory: str = "."
     restart_seconds: Seconds = 1.0
 
 
@@ -132,6 +133,8 @@ def load_config(path: Path) -> AgentConfig:
     source = config.source
     if isinstance(source, NpzSource):
         source = msgspec.structs.replace(source, path=str(base / source.path))
+    elif isinstance(source, CommandSource):
+        source = msgspec.structs.replace(source, directory=str(base / source.directory))
     sinks = tuple(
         msgspec.structs.replace(sink, path=str(base / sink.path)) if isinstance(sink, FileSink) else sink
         for sink in config.sinks

@@ -181,8 +181,10 @@ class Engine:
         from edge_agent.monitor import Monitor
 
         profile = profiles.profile_for(self.baseline, self.variant.id)
-        classes = self._backend.outputs["logits"].shape[-1] if "logits" in self._backend.outputs else 0
-        return Monitor(profile, profiles.watch, self.manifest.drift, self.manifest.sample, classes or len(self.labels))
+        outputs = self._backend.outputs
+        classes = outputs["logits"].shape[-1] if "logits" in outputs else len(self.labels)
+        embedding = outputs["embedding"].size if "embedding" in outputs else 0
+        return Monitor(profile, profiles.watch, self.manifest.drift, self.manifest.sample, classes, embedding)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -273,7 +275,8 @@ class Engine:
         self._truths.append(TruthLabel(id=id, label=truth))
         if label is None:
             return None
-        self.health.truth(correct=label == truth)
+        with self._lock:
+            self.health.truth(correct=label == truth)
         return label == truth
 
     def take_feedback(self) -> list[TruthLabel]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sqlite3
+import tempfile
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +18,9 @@ from shared.messages import JSON, Report, decode, encode
 log = logging.getLogger("edge_agent.outbox")
 
 SCHEMA_VERSION = 1
+IN_USE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+LEAST_FREE_BYTES = 128 << 10
+"""What an empty file with its log takes."""
 URGENT, PLAIN = 0, 1
 ROW_OVERHEAD_BYTES = 100  # what SQLite spends on a row besides the payload and the topic, roughly
 ROOM_AFTER_CLEARING = 0.9  # clearing goes a little further than needed, so that not every commit has to
@@ -78,17 +83,25 @@ class OutboxFile:
         self.dropped = int(counter[0]) if counter else 0
 
     def replace(self, error: sqlite3.Error) -> None:
-        """Move the file aside and start with an empty one. One damaged file is kept, the newest."""
-        if isinstance(error, sqlite3.OperationalError) and "lock" in str(error):
+        """Move the file aside and start with an empty one. One damaged file is kept, the newest, with its log: what was
+        committed last is in there.
+
+        Raises:
+            StoreError: the file is not what is wrong (in use, disk full or not writable), or there can be no new one.
+        """
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in IN_USE:
             raise StoreError(f"outbox {self.path} is in use by another program: {error}") from error
+        if not _writable(self.path.parent):
+            raise StoreError(f"outbox {self.path} cannot be opened ({error}): the disk is full or not writable")
         with contextlib.suppress(AttributeError, sqlite3.Error):  # not opened yet, or too damaged to be closed
             self._connection.close()
         aside = self.path.with_name(self.path.name + ".damaged")
         try:
-            for suffix in ("-wal", "-shm"):
-                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-            if self.path.exists():
-                self.path.replace(aside)
+            self.path.with_name(self.path.name + "-shm").unlink(missing_ok=True)
+            for suffix in ("-wal", ""):
+                aside.with_name(aside.name + suffix).unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    self.path.with_name(self.path.name + suffix).replace(aside.with_name(aside.name + suffix))
             self._connection = _connect(self.path)
             # an acknowledgement may still be under way for an old id: never give it to another row
             self._connection.execute("INSERT INTO sqlite_sequence VALUES ('outbox', ?)", (self._highest,))
@@ -223,6 +236,18 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _writable(directory: Path) -> bool:
+    """Whether a small file can be written here: a full disk and a damaged file give the same errors."""
+    try:
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(b"\0" * LEAST_FREE_BYTES)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        return False
+    return True
 
 
 def _check(connection: sqlite3.Connection) -> None:

@@ -6,6 +6,7 @@ file, valid for one release (by its manifest's digest), one device fingerprint a
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,10 +22,12 @@ from edge_agent.backends import EXTRA, available
 from edge_agent.config import SelectionConfig
 from edge_agent.hardware import fingerprint
 from edge_agent.health import rss_mib
-from shared.errors import BackendError, NoVariantError, SelfTestError
+from shared.errors import UNREADABLE, BackendError, NoVariantError, SelfTestError
 from shared.files import inside, sha256_bytes, write_atomic
 from shared.manifest import Manifest, Variant, encode_manifest
 from shared.messages import SelectionRow
+
+log = logging.getLogger("edge_agent.selection")
 
 WARM_UP = 20
 LEAST_RUNS = 50
@@ -229,7 +232,11 @@ def _measured(
         rows.append(row)
     measured = [row for row in rows if row.p50_us is not None]
     if cache is not None and {row.variant for row in measured} - set(known):
-        write_atomic(cache, msgspec.json.format(msgspec.json.encode(Measured(*key, rows=measured)), indent=2) + b"\n")
+        text = msgspec.json.format(msgspec.json.encode(Measured(*key, rows=measured)), indent=2)
+        try:
+            write_atomic(cache, text + b"\n")
+        except OSError as error:  # a full disk costs a measurement at the next start, not the release
+            log.warning("measurements cannot be kept in %s: %s", cache, error.strerror)
     return rows
 
 
@@ -243,6 +250,6 @@ def _read(cache: Path | None, key: tuple[str, str, int]) -> list[SelectionRow]:
         return []
     try:
         found = msgspec.json.decode(cache.read_bytes(), type=Measured)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *UNREADABLE):
         return []
     return found.rows if (found.release, found.fingerprint, found.threads) == key else []

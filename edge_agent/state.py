@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from shared.enrolment import Enrolment, load_enrolment
-from shared.errors import ConfigError, StoreError
+from shared.errors import UNREADABLE, ConfigError, StoreError
 from shared.files import write_atomic
 
 LOCK_PATIENCE_SECONDS = 0.3  # ``edge-agent status`` holds the lock for a moment
@@ -143,7 +143,7 @@ class StateDirectory:
             if path == self.monitor:
                 return msgspec.msgpack.decode(data, type=type_)
             return msgspec.json.decode(data, type=type_)
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, *UNREADABLE):
             return None
 
     def write(self, path: Path, value: Struct) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from shared.errors import ConfigError
+from shared.errors import UNREADABLE, ConfigError
 from shared.files import write_atomic
 from shared.manifest import Name
 
@@ -37,7 +37,7 @@ class Enrolment(Struct, frozen=True):
     format: int
     site: Name
     device: Name
-    models: tuple[Name, ...]
+    models: Annotated[tuple[Name, ...], Meta(min_length=1)]
     broker: BrokerAddress
     repository: str  # base URL; metadata/ and targets/ are below it
     root: dict[str, Any]
@@ -56,7 +56,7 @@ def load_enrolment(path: Path) -> Enrolment:
         enrolment = msgspec.json.decode(path.read_bytes(), type=Enrolment)
     except OSError as error:
         raise ConfigError(f"enrolment file cannot be read: {error.strerror}", file=str(path)) from error
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise ConfigError(f"not an enrolment file: {error}", file=str(path)) from error
     if enrolment.format != FORMAT:
         raise ConfigError(f"enrolment format {enrolment.format}; this version reads {FORMAT}", file=str(path))

@@ -29,6 +29,11 @@ Foreign exceptions are wrapped at the boundary where they appear, with ``raise .
 
 from __future__ import annotations
 
+import msgspec
+
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes from a stranger: wrong, no UTF-8, or nested without end."""
+
 
 class SanderlingError(Exception):
     """Base of every error that Sanderling raises on purpose."""

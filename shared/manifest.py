@@ -20,7 +20,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from shared.errors import DigestError, ManifestError
+from shared.errors import UNREADABLE, DigestError, ManifestError
 from shared.files import inside, sha256_file, write_atomic
 from shared.pipeline.spec import Pipeline
 from shared.topics import NAME_PATTERN
@@ -190,7 +190,7 @@ def decode_manifest(data: bytes, *, where: str = MANIFEST_NAME) -> Manifest:
         if found != FORMAT:
             raise ManifestError(f"{where}: format {found}, but this version of sanderling reads format {FORMAT}")
         manifest = msgspec.json.decode(data, type=Manifest)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise ManifestError(f"{where}: {error}") from error
     ids = [variant.id for variant in manifest.variants]
     if len(set(ids)) != len(ids):

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from shared.errors import MessageError
+from shared.errors import UNREADABLE, MessageError
 from shared.manifest import Name
 
 SCHEMA = 1
@@ -35,7 +35,7 @@ class UpMessage(Message, kw_only=True):
     """What a device sends through its outbox.
 
     ``(device, boot, stream, sequence)`` is unique for ever: the controller drops duplicates by it. ``sequence`` counts
-    from 1 within a stream of one boot, without gaps except where ``Dropped`` says so.
+    from 1 within a stream of one boot; a gap is messages that were merged or dropped in a full outbox (``State.dropped``).
     """
 
     device: Name
@@ -269,7 +269,8 @@ def decode(payload: bytes | bytearray, type_: type[M], content_type: str = JSON)
         raise MessageError(f"{type_.__name__}: {len(payload)} bytes; at most {PAYLOAD_MAX_BYTES} are allowed")
     try:
         if content_type == MSGPACK:
-            data = msgspec.msgpack.decode(payload)
+            # by way of JSON: what that cannot say (not a number, extension types) goes no further than this line
+            data = msgspec.json.decode(msgspec.json.encode(msgspec.msgpack.decode(payload)))
         elif content_type == JSON:
             data = msgspec.json.decode(payload)
         else:
@@ -281,7 +282,7 @@ def decode(payload: bytes | bytearray, type_: type[M], content_type: str = JSON)
             known = _FIELDS[type_] = frozenset(type_.__struct_encode_fields__) - {"unrecognized"}
         unrecognized = {key: data.pop(key) for key in list(data) if key not in known}
         message = msgspec.convert(data, type_)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (*UNREADABLE, TypeError) as error:
         raise MessageError(f"{type_.__name__}: {error}") from error
     message.unrecognized = unrecognized
     return message

@@ -15,6 +15,7 @@ from shared.messages import Command
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
+PAUSES = 20  # from the first to the longest
 SILENCE_SECONDS = 30.0  # a request without any answer is sent again after this
 BARREN_REQUESTS = 4  # that brought nothing, in a row: the device has no more
 
@@ -71,7 +72,7 @@ def _due(requests: Sequence[sa.Row[Any]], have: int, total: int, now: float) -> 
     last = requests[-1]
     if have >= total or last.answered is None or last.ok == 0:
         return False
-    pause = min(FIRST_PAUSE_SECONDS * 1.5 ** (len(requests) - 1), LONGEST_PAUSE_SECONDS)
+    pause = min(FIRST_PAUSE_SECONDS * 1.5 ** min(len(requests) - 1, PAUSES), LONGEST_PAUSE_SECONDS)
     return bool(now - last.answered >= pause)
 
 

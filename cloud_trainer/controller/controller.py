@@ -16,7 +16,7 @@ from cloud_trainer.controller.incident_desk import IncidentDesk
 from cloud_trainer.controller.releases import Releases
 from cloud_trainer.controller.retrain import TRAIN_COMMAND
 from cloud_trainer.controller.rollout_desk import RolloutDesk
-from cloud_trainer.controller.store import Store, prune
+from cloud_trainer.controller.store import Store, prune, read_meta, upsert
 from cloud_trainer.controller.timeline import Timeline
 from cloud_trainer.registry import Registry
 from shared import topics
@@ -25,6 +25,8 @@ from shared.messages import Command, Desired, Message
 
 HOUSEKEEPING_SECONDS = 3600.0
 RETRY_SECONDS = 60.0
+GAP_SECONDS = 60.0  # between two ticks: longer than any tick takes
+HEARD = "heard"
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +35,11 @@ class Publisher(Protocol):
     """What the controller needs of MQTT (see ``ingest.Link``)."""
 
     connects: int
+
+    @property
+    def online(self) -> bool:
+        """There is a connection: devices can be heard."""
+        ...
 
     def publish(self, topic: str, message: Message, *, retain: bool = False, token: str = "") -> bool:
         """Hand over a message; false if there is no connection."""
@@ -70,10 +77,12 @@ class Controller:
         self._under_way: set[str] = set()  # commands handed over and not yet acknowledged by the broker
         self._connection = 0
         self._housekeeping = 0.0
+        self._heard: float | None = None  # when devices could be heard last
+        self._noted = 0.0  # the same, as it is in the database
 
     def tick(self, now: float) -> None:
         """Take in what came, decide, ask. Safe to repeat, and to be killed in."""
-        if now >= self._housekeeping:
+        if not self._housekeeping - HOUSEKEEPING_SECONDS <= now < self._housekeeping:  # or the clock was set back
             self._keep_house(now)
         with self._store.reading() as connection:
             mark = records.last_window(connection, folded=True)
@@ -81,13 +90,18 @@ class Controller:
             with self._store.transaction() as connection:
                 if self._fleet.fold(connection) < FOLD_ROWS:
                     break
+        if self._publisher.online:
+            self._catch_up(now)
+            self._decide(now, mark)
+        self._timeline.copy(self._store)
+
+    def _decide(self, now: float, mark: int) -> None:
         for incidents in self._incidents:
             incidents.step(now, mark)
         for rollouts in self._rollouts:
             rollouts.step(now)
         self._ask_releases(now)
         self._send_commands(now)
-        self._timeline.copy(self._store)
 
     def stop(self) -> None:
         """End trainings and copy the last lines of the timeline."""
@@ -98,6 +112,21 @@ class Controller:
         """End the training processes; the rows stay as they are, so the next controller starts them again."""
         for incidents in self._incidents:
             incidents.stop()
+
+    def _catch_up(self, now: float) -> None:
+        """Time in which no device could be heard (controller or broker down) counts against no time limit, and neither
+        does a clock that is set."""
+        with self._store.reading() as connection:
+            heard = self._heard or float(read_meta(connection, HEARD) or now)
+        gap = now - heard
+        if abs(gap) > GAP_SECONDS or abs(now - self._noted) >= GAP_SECONDS / 6 or self._heard is None:
+            with self._store.transaction() as connection:
+                if abs(gap) > GAP_SECONDS:
+                    logger.info("nobody was heard for %.0f s: time limits are moved by as much", gap)
+                    records.shift_open(connection, gap)
+                upsert(connection, schema.meta, {"key": HEARD, "value": repr(now)})
+            self._noted = now
+        self._heard = now
 
     def _keep_house(self, now: float) -> None:
         self._housekeeping = now + HOUSEKEEPING_SECONDS

@@ -28,6 +28,8 @@ from shared.errors import ProfileError, SanderlingError
 
 FOLD_ROWS = 2000
 NOT_FOLDED = 0
+EFFECT_WINDOWS = 500  # of each device, the newest: more would say the same and take longer
+COMPLAINTS_MAX = 1000
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +69,7 @@ class Fleet:
     def __init__(self, releases: Releases, promises: Mapping[str, int]) -> None:
         self._releases = releases
         self._promises = promises
+        self._complaints: set[tuple[str, Key]] = set()
 
     def fold(self, connection: sa.Connection) -> int:
         """Fold what is new; the number of windows that were looked at."""
@@ -143,9 +146,18 @@ class Fleet:
             try:
                 counted.append((row, self._window(self._release(key), key, row)))
             except SanderlingError as error:
-                logger.warning("report of %s about %s/%d is not counted: %s", row.device, key.model, key.release, error)
+                self._complain(row.device, key, error)
                 refused.append((row, str(error)[:1000]))
         return counted, refused
+
+    def _complain(self, device: str, key: Key, error: SanderlingError) -> None:
+        """Once: a device whose reports do not fit sends them for hours."""
+        if (device, key) in self._complaints:
+            return
+        if len(self._complaints) >= COMPLAINTS_MAX:
+            self._complaints.clear()
+        self._complaints.add((device, key))
+        logger.warning("reports of %s about %s/%d are not counted: %s", device, key.model, key.release, error)
 
     def _release(self, key: Key) -> Release:
         if key.model not in self._promises:
@@ -182,7 +194,8 @@ class Fleet:
             )
 
     def effect(self, connection: sa.Connection, model: str, release: int, devices: Sequence[str], mark: int) -> Effect:
-        """The largest effect in the windows after number ``mark`` of ``devices``, merged where they share a profile."""
+        """The largest effect in the newest windows after number ``mark`` of ``devices``, merged where they share a
+        profile."""
         table = schema.windows
         query = table.select().where(
             table.c.model == model,
@@ -193,7 +206,8 @@ class Fleet:
         )
         found = self._releases.get(model, release)
         merged: dict[str, tuple[Any, WindowCounts]] = {}
-        for row in connection.execute(query.order_by(table.c.id)):
+        newest = query.order_by(table.c.id.desc()).limit(EFFECT_WINDOWS * len(devices))
+        for row in connection.execute(newest):
             counts = self._window(found, Key(model, release, row.variant), row)
             profile = found.profile(row.device, row.variant)
             have = merged.get(row.profile)

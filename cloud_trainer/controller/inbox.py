@@ -19,6 +19,7 @@ from shared import topics
 from shared.errors import MessageError
 from shared.messages import (
     UP_TYPES,
+    Command,
     Event,
     Feedback,
     Info,
@@ -36,6 +37,10 @@ from shared.messages import (
 )
 
 ID_MAX = 200
+DEVICE = "device"  # source of labels that a device gave itself
+TEXT_MAX = 1000
+DETAILS_MAX = 16  # of one event
+MODELS_MAX = 64  # of one device
 WINDOW_SAMPLES_MAX = 1 << 28  # so that thousands of windows can be added without an overflow
 SAMPLE_DTYPES = frozenset({"uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64"})
 
@@ -59,8 +64,8 @@ def take(connection: sa.Connection, site: str, arrived: Arrived) -> bool:
     if topic.site != site:
         raise MessageError(f"topic is of site {topic.site!r}, this controller serves {site!r}")
     kind = topic.kind
-    type_ = Truth if kind == "truth" else UP_TYPES.get(kind)
-    if type_ is None or topic.branch == "down":
+    type_ = {"truth": Truth, "up": UP_TYPES.get(kind)}.get(topic.branch)
+    if type_ is None:
         raise MessageError(f"nothing is known about topic {arrived.topic[:200]!r}")
     message: Message = decode(arrived.payload, type_, arrived.content_type)
     device = getattr(message, "device", topic.device)
@@ -108,6 +113,11 @@ def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
+def _known(message: Message) -> str:
+    """A message as JSON, without the fields that nobody here knows: they may be anything, in any depth."""
+    return _json(msgspec.structs.replace(message, unrecognized={}))
+
+
 def _status(connection: sa.Connection, topic: topics.Topic, message: Status, now: float) -> None:
     if message.state not in {"online", "offline"}:
         raise MessageError(f"status {message.state[:50]!r} is neither online nor offline")
@@ -123,7 +133,7 @@ def _status(connection: sa.Connection, topic: topics.Topic, message: Status, now
 
 def _info(connection: sa.Connection, topic: topics.Topic, message: Info, _now: float) -> None:
     table = schema.devices
-    connection.execute(table.update().where(table.c.device == topic.device).values(info=_json(message)))
+    connection.execute(table.update().where(table.c.device == topic.device).values(info=_known(message)))
     for model in message.models:
         topics.check_name(model, "model")
         _device_model(connection, topic.device, model)
@@ -132,13 +142,16 @@ def _info(connection: sa.Connection, topic: topics.Topic, message: Info, _now: f
 def _device_model(connection: sa.Connection, device: str, model: str) -> sa.Row[Any]:
     table = schema.device_models
     blank = {"release": 0, "variant": "", "refused": 0, "error": "", "reported": "{}", "state": "{}"}
-    insert_ignore(connection, table, {"device": device, "model": model, **blank})
+    if insert_ignore(connection, table, {"device": device, "model": model, **blank}):
+        count = sa.select(sa.func.count()).select_from(table).where(table.c.device == device)
+        if (connection.scalar(count) or 0) > MODELS_MAX:
+            raise MessageError(f"{device} names more than {MODELS_MAX} models")
     return connection.execute(table.select().where(table.c.device == device, table.c.model == model)).one()
 
 
 def _state(connection: sa.Connection, topic: topics.Topic, message: State, _now: float) -> None:
     _device_model(connection, topic.device, message.model)
-    values = {"device": topic.device, "model": message.model, "state": _json(message)}
+    values = {"device": topic.device, "model": message.model, "state": _known(message)}
     _update_model(connection, values)
 
 
@@ -159,7 +172,7 @@ def _reported(connection: sa.Connection, topic: topics.Topic, message: Reported,
             "variant": message.variant[:64],
             "refused": message.refused,
             "error": message.error[:1000],
-            "reported": _json(message),
+            "reported": _known(message),
         },
     )
     entries = []
@@ -221,11 +234,28 @@ def _event(connection: sa.Connection, topic: topics.Topic, message: Event, now: 
     details = {"kind": message.kind, "level": message.level, "release": message.release, "time": message.time}
     what = "alarm" if message.kind == "drift" else "device"
     text = f"{topic.device}: {message.text[:500]}"
-    entry = LogEntry(what, topic.device, message.model[:64], message.kind[:64], text, details | message.details)
+    entry = LogEntry(what, topic.device, message.model[:64], message.kind[:64], text, _flat(message.details) | details)
     write_log(connection, now, [entry])
     if message.kind == "drift" and message.model:
         key = {"device": topic.device, "model": message.model, "release": message.release}
         insert_ignore(connection, schema.alarms, key | {"time": message.time or now, "received": now})
+
+
+def _flat(details: dict[str, Any]) -> dict[str, Any]:
+    """What a device adds to an event, in a size and depth that a line of the timeline can hold."""
+    flat: dict[str, Any] = {}
+    for key, value in list(details.items())[:DETAILS_MAX]:
+        plain = value is None or isinstance(value, str | int | float)
+        flat[key[:64]] = value[:TEXT_MAX] if isinstance(value, str) else value if plain else _excerpt(value)
+    return flat
+
+
+def _excerpt(value: Any) -> Any:
+    """A small list or object of numbers and texts as it is; anything else as the beginning of its JSON."""
+    inner = value.values() if isinstance(value, dict) else value
+    text = _json(value)
+    small = len(text) <= TEXT_MAX and all(item is None or isinstance(item, str | int | float) for item in inner)
+    return value if small else text[:TEXT_MAX]
 
 
 def _samples(connection: sa.Connection, topic: topics.Topic, message: Samples, now: float) -> None:
@@ -235,8 +265,13 @@ def _samples(connection: sa.Connection, topic: topics.Topic, message: Samples, n
     ).one_or_none()
     if asked is None:
         raise MessageError(f"samples for request {message.request[:80]!r}, which this device was not asked")
+    wanted = msgspec.json.decode(asked.payload, type=Command).model
+    if message.model != wanted:
+        raise MessageError(f"samples of {message.model!r} for a request that was about {wanted!r}")
     pieces = _split(message)
-    room = asked.total - samples_of(connection, asked.incident, topic.device)
+    incidents = schema.incidents
+    closed = connection.scalar(sa.select(incidents.c.closed).where(incidents.c.id == asked.incident))
+    room = 0 if closed else asked.total - samples_of(connection, asked.incident, topic.device)
     for index, piece in enumerate(pieces):
         if room <= 0:  # no device fills more than its share
             break
@@ -291,17 +326,19 @@ def _labels(
     for label in labels:
         if not 0 < len(label.id) <= ID_MAX or not 0 < len(label.label) <= ID_MAX:
             raise MessageError(f"ids and labels must have 1 to {ID_MAX} characters")
-    for label in labels:  # the last word counts: people correct themselves
+    # the last word counts, for people correct themselves; but no device corrects those who know the truth
+    only = schema.truth.c.source == DEVICE if source == DEVICE else None
+    for label in labels:
         row = {"model": model, "device": device, "sample": label.id, "label": label.label}
-        upsert(connection, schema.truth, row | {"source": source[:ID_MAX], "received": now})
+        upsert(connection, schema.truth, row | {"source": source, "received": now}, where=only)
 
 
 def _feedback(connection: sa.Connection, topic: topics.Topic, message: Feedback, now: float) -> None:
-    _labels(connection, topic.device, message.model, message.labels, "device", now)
+    _labels(connection, topic.device, message.model, message.labels, DEVICE, now)
 
 
 def _truth(connection: sa.Connection, topic: topics.Topic, message: Truth, now: float) -> None:
-    _labels(connection, topic.device, message.model, message.labels, message.source, now)
+    _labels(connection, topic.device, message.model, message.labels, f"truth: {message.source}"[:ID_MAX], now)
 
 
 def _reply(connection: sa.Connection, topic: topics.Topic, message: Reply, now: float) -> None:

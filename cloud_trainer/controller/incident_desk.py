@@ -121,10 +121,12 @@ class IncidentDesk:
             case "collecting" | "labelling":
                 assert incident is not None
                 found = self._releases.find(self.model, incident.release)
-                facts = self._watch(connection, facts)
+                if incident.state == "collecting":  # who may still join
+                    facts = self._watch(connection, facts)
+                    others = tuple(device for device in facts.named if device not in incident.devices)
+                    facts = replace(facts, named=self._drifted(connection, replace(facts, named=others), incident.mark))
                 return replace(
                     facts,
-                    named=self._drifted(connection, facts, incident.mark),
                     samples=labels.collected(connection, incident.id),
                     finished=collect.finished(connection, incident),
                     labelled=labels.labelled(connection, incident.id, found.manifest.labels if found else ()),

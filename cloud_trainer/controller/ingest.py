@@ -38,6 +38,19 @@ QUEUE_MAX = 5000  # from here on messages of QoS 0, which no window bounds, are 
 COMPLAINT_SECONDS = 10.0
 RETRY_SECONDS = 1.0
 
+# Whatever a message can do to the code that stores it. One that got past these would never be acknowledged, come again
+# after each restart, and stop the controller for good.
+SPOILED = (
+    MessageError,
+    ArithmeticError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    sa.exc.DataError,
+    sa.exc.IntegrityError,
+)
+
 logger = logging.getLogger(__name__)
 
 
@@ -69,10 +82,9 @@ def commit_group(store: Store, site: str, group: Sequence[Arrived], complain: Ca
             savepoint = connection.begin_nested()
             try:
                 new = take(connection, site, arrived)
-            except (MessageError, OverflowError, sa.exc.DataError) as error:
-                # the latter two: a number or text that fits the message but no column
+            except SPOILED as error:
                 savepoint.rollback()
-                reason = str(error).splitlines()[0]
+                reason = (str(error) or type(error).__name__).splitlines()[0]
                 store_bad(connection, arrived, reason)
                 complain(f"{arrived.topic[:200]}: {reason}")
                 counters.malformed += 1
@@ -151,12 +163,17 @@ class Link:
         if self._committer.ident is not None:
             self._committer.join(2)
 
+    @property
+    def online(self) -> bool:
+        """There is a connection, and the broker has taken the subscription."""
+        return self.connected.is_set()
+
     def publish(self, topic: str, message: Message, *, retain: bool = False, token: str = "") -> bool:
         """Hand a message to the broker, QoS 1; false if there is no connection: try again later.
 
         ``token`` comes back from :meth:`take_sent` after the broker's PUBACK. Call both from one thread.
         """
-        if not self.connected.is_set():
+        if not self.online:
             return False
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho has no annotation here
         properties.ContentType = JSON

@@ -133,6 +133,16 @@ def rollout_of(connection: sa.Connection, model: str, release: int) -> Rollout |
     return msgspec.json.decode(data, type=Rollout) if data else None
 
 
+def shift_open(connection: sa.Connection, seconds: float) -> None:
+    """Move the time limits of everything that is under way: ``seconds`` have passed that do not count."""
+    incidents = schema.incidents
+    for data in connection.scalars(sa.select(incidents.c.data).where(incidents.c.closed.is_(None))).all():
+        incident = msgspec.json.decode(data, type=Incident)
+        save_incident(connection, replace(incident, entered=incident.entered + seconds))
+    for rollout in rollouts_of(connection, only_open=True):
+        save_rollout(connection, replace(rollout, entered=rollout.entered + seconds))
+
+
 def target_of(connection: sa.Connection, model: str) -> int:
     """The release that the whole fleet should run; 0: none yet."""
     table = schema.targets

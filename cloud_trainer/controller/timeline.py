@@ -33,7 +33,7 @@ from cloud_trainer.controller.store import Store
 from shared.errors import StoreError
 
 NAME = "timeline.jsonl"
-LINE_MAX = 1 << 16
+LINE_MAX = 1 << 20
 _LEVELS = {"refused": logging.WARNING, "fault": logging.WARNING, "aborted": logging.WARNING}
 
 logger = logging.getLogger(__name__)
@@ -66,6 +66,7 @@ class Timeline:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write("".join(lines))
         except OSError as error:
+            self._last = self._recover()  # some lines may be there, and half a one
             raise StoreError(f"{self._path} cannot be written: {error.strerror}") from error
         self._last = rows[-1].id
         return len(rows)

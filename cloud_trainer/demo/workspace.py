@@ -93,7 +93,7 @@ class Scale(Struct, frozen=True):
     """The demo's size."""
 
     rate: float = 150.0  # pictures a second of one camera
-    samples: int = 400  # that the controller asks of each drifted device
+    samples: int = 500  # that the controller asks of each drifted device
     canary: int = 300  # answers that the first device must give before the others follow
 
 

@@ -11,6 +11,8 @@ Answers go to standard output, one line each, or with --out to a file as JSON li
 from __future__ import annotations
 
 import argparse
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from numpy.typing import NDArray
 
 from edge_agent.engine import Answer, Engine
 from shared import cli
-from shared.errors import InputError, UsageError
+from shared.errors import UNREADABLE, InputError, UsageError
 from shared.files import write_atomic
 from shared.messages import AnswerRecord
 
@@ -86,7 +88,7 @@ def read_samples(path: Path) -> tuple[Samples, list[str]]:
         samples, ids = reader(path)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, EOFError, msgspec.MsgspecError) as error:
+    except (ValueError, EOFError, zlib.error, zipfile.BadZipFile, *UNREADABLE) as error:
         raise InputError(f"{path}: {error}") from error
     if ids and len(ids) != len(samples):
         raise InputError(f"{path}: {len(ids)} ids for {len(samples)} samples")
@@ -94,10 +96,8 @@ def read_samples(path: Path) -> tuple[Samples, list[str]]:
 
 
 def _read_npz(path: Path) -> tuple[NDArray[Any], list[str]]:
-    with np.load(path, allow_pickle=False) as file:
-        if not hasattr(file, "zip"):
-            raise ValueError("not an .npz file")
-        size = sum(info.file_size for info in file.zip.infolist())
+    with zipfile.ZipFile(path) as archive, np.load(path, allow_pickle=False) as file:
+        size = sum(info.file_size for info in archive.infolist())
         if size > MAX_BYTES:
             raise ValueError(f"{size} bytes unpacked; at most {MAX_BYTES} are allowed")
         if "x" not in file:
@@ -128,7 +128,7 @@ def _read_json_lines(path: Path) -> tuple[list[Any], list[str]]:
         if line.strip():
             try:
                 items.append(msgspec.json.decode(line))
-            except msgspec.MsgspecError as error:
+            except UNREADABLE as error:
                 raise ValueError(f"line {number}: {error}") from error
     return _values(items)
 

@@ -260,7 +260,8 @@ class Service:
     def select_again(self, command: str) -> str | None:
         """Verb ``select``: the reply comes when it is done."""
         self._required()
-        self._releases.select_again(command)
+        if not self._releases.select_again(command):
+            raise Refusal("the variants are about to be measured already")
         return None
 
     def pause(self) -> str:

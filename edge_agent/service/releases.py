@@ -85,9 +85,9 @@ class Releases:
             self._writer.put(self._state.desired, desired)
             self._want(desired)
 
-    def select_again(self, command: str) -> None:
-        """Measure the variants again; the answer comes when it is done."""
-        self._worker.select(command)
+    def select_again(self, command: str) -> bool:
+        """Measure the variants again; the answer comes when it is done. False when one command waits for that."""
+        return self._worker.select(command)
 
     def hear(self) -> None:
         """Take what the worker has finished."""

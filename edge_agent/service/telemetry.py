@@ -135,16 +135,13 @@ class Telemetry:
 
     def check_alarm(self, engine: Engine) -> None:
         """Send the drift alarm, once a latch."""
-        if self._announced or engine.monitor is None or not engine.monitor.status.alarm:
+        if self._announced or engine.monitor is None or not engine.monitor.alarm:
             return
         window = engine.monitor.report()
-        if window.alarm:
-            self._announced = True
-            log.warning(
-                "drift: evidence %.3g (1 is the alarm) on %s", window.evidence, ", ".join(window.features) or "all"
-            )
-            self.put("event", "drift", reporting.drift_event(self.device, engine, window, self._clock()))
-            self.save_monitor(engine)
+        self._announced = True
+        log.warning("drift: evidence %.3g (1 is the alarm) on %s", window.evidence, ", ".join(window.features) or "all")
+        self.put("event", "drift", reporting.drift_event(self.device, engine, window, self._clock()))
+        self.save_monitor(engine)
 
     def acknowledge(self, engine: Engine, *, keep: bool) -> None:
         """End the alarm."""

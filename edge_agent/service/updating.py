@@ -122,11 +122,14 @@ class UpdateWorker:
             self._not_before = 0.0
             self._changed.notify()
 
-    def select(self, command: str) -> None:
-        """Measure the variants of what runs again."""
+    def select(self, command: str) -> bool:
+        """Measure the variants of what runs again; False when that is to be done already, for another command."""
         with self._changed:
+            if "select" in self._jobs:
+                return False
             self._jobs["select"] = _Job(0, command)
             self._changed.notify()
+            return True
 
     def swapped(self, version: int) -> None:
         """The main loop runs the engine that it was given."""
@@ -180,10 +183,14 @@ class UpdateWorker:
         try:
             self.doing = f"testing and measuring release {job.version}"
             engine = self._load(installed.path, False)
+            try:
+                self._updates.commit(installed)
+            except Exception:
+                engine.close()
+                raise
         except Exception:
             self._updates.discard(installed)
             raise
-        self._updates.commit(installed)
         return Ready(engine, installed)
 
     def _select_again(self, job: _Job) -> Ready:

@@ -79,6 +79,7 @@ class Command(LineSource):
                 self._config.command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
+                cwd=self._config.directory,
                 start_new_session=True,
                 bufsize=0,
             )

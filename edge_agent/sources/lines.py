@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import Struct
 
 from edge_agent.sources import Sample
-from shared.errors import InputError
+from shared.errors import UNREADABLE, InputError
 from shared.manifest import SampleSpec
 
 LINE_MAX_BYTES = 64 << 20
@@ -36,7 +36,7 @@ def parse_line(line: bytes, spec: SampleSpec) -> Sample:
     """
     try:
         found = msgspec.json.decode(line, type=_Line)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise InputError(f"not a sample in JSON: {error}") from error
     dtype = np.dtype(spec.dtype)
     size = int(np.prod(spec.shape, dtype=np.int64))

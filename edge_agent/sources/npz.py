@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import zipfile
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -34,13 +35,15 @@ class Npz:
         self.bad = 0
         self.last_error = ""
         try:
-            with np.load(config.path, allow_pickle=False) as file:
+            with zipfile.ZipFile(config.path), np.load(config.path, allow_pickle=False) as file:
                 self._x = file["x"]
                 self._ids = [str(name) for name in file["ids"]] if "ids" in file else None
         except OSError as error:
             raise ConfigError(f"source: {error.strerror or error}", file=config.path) from error
-        except (KeyError, ValueError, IndexError, zipfile.BadZipFile) as error:
+        except (KeyError, ValueError, IndexError, EOFError, zlib.error, zipfile.BadZipFile) as error:
             raise ConfigError(f"source: expected an .npz file with array x: {error}", file=config.path) from error
+        if not self._x.ndim:
+            raise ConfigError("source: array x is a single number; expected (n, *shape)", file=config.path)
         if self._ids is not None and len(self._ids) != len(self._x):
             raise ConfigError(f"source: {len(self._ids)} ids for {len(self._x)} samples", file=config.path)
         self._period = 1.0 / config.rate_hz

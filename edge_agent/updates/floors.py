@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from shared.errors import TrustError
+from shared.errors import UNREADABLE, TrustError
 from shared.files import write_atomic
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class FloorFile:
             return msgspec.json.decode(self._path.read_bytes(), type=Memory)
         except FileNotFoundError:
             return Memory()
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, *UNREADABLE) as error:
             log.warning("%s cannot be used (%s); going on with the floors of the enrolment file", self._path, error)
             return Memory()
 

@@ -18,7 +18,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from shared.errors import ManifestError, UpdateError
+from shared.errors import UNREADABLE, ManifestError, UpdateError
 from shared.files import fsync_directory, write_atomic
 from shared.manifest import Positive, load_manifest
 
@@ -62,7 +62,7 @@ class Slots:
             manifest = load_manifest(self.root / pointer.slot)
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.MsgspecError, ManifestError) as error:
+        except (OSError, *UNREADABLE, ManifestError) as error:
             log.warning("no current release of %s: %s: %s", self.model, path, error)
             return None
         if (manifest.name, manifest.version) != (self.model, pointer.version):
@@ -77,7 +77,7 @@ class Slots:
             return msgspec.json.decode(path.read_bytes(), type=_Minimum).version
         except FileNotFoundError:
             return 1
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, *UNREADABLE) as error:
             log.warning("%s cannot be used (%s); the current release counts as the minimum", path, error)
             current = self.current()
             return current.version if current else 1

@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from shared.errors import ProfileError
+from shared.errors import UNREADABLE, ProfileError
 
 VERSION = 1
 MAX_BYTES = 256 << 20
@@ -81,5 +81,5 @@ def unseal(magic: bytes, digest: str, data: bytes, type_: type[S]) -> S:
         raise ProfileError(f"drift state: belongs to profile {found}, not to {digest}")
     try:
         return msgspec.msgpack.decode(data[head + 9 : -4], type=type_)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise ProfileError(f"drift state: {error}") from error

@@ -36,7 +36,7 @@ def make(parts):
 
     def make(clock=None, **policy):
         policy = msgspec.structs.replace(manifest.drift, **policy)
-        return Monitor(profile, watch, policy, manifest.sample, 10, clock=clock or Clock())
+        return Monitor(profile, watch, policy, manifest.sample, 10, 10, clock=clock or Clock())
 
     return make
 
@@ -54,14 +54,61 @@ def test_nothing_seen_is_a_report_too(make):
     assert report.counts.samples == 0
 
 
-def test_samples_count_in_whole_blocks_and_none_twice(make):
+def test_every_sample_is_counted_when_it_is_asked_for_and_none_twice(make):
     monitor = make(window=32)
     feed(monitor, 100, seed=1)
-    assert monitor.report().samples == 96
-    feed(monitor, 28, seed=2)
+    assert monitor.report().samples == 100
+    feed(monitor, 31, seed=2)
     report = monitor.take()
-    assert report.samples == report.counts.samples == 128
+    assert report.samples == report.counts.samples == 131
     assert monitor.report().samples == 0
+    feed(monitor, 7, seed=3)
+    restored = make(window=32)
+    restored.restore(monitor.to_bytes())
+    assert restored.report().samples == 7
+
+
+def test_samples_that_come_fast_are_counted_in_large_blocks_and_slow_ones_at_once(make, monkeypatch):
+    clock = Clock()
+    monitor = make(clock, window=32)
+    counted = []
+    count = monitor._count
+    monkeypatch.setattr(monitor, "_count", lambda block: (counted.append(block.filled), count(block)))
+    feed(monitor, 32 + 256 + 31, seed=1)
+    assert counted == [32, 256]
+    clock.now += 1
+    feed(monitor, 1, seed=2)
+    assert counted == [32, 256, 32]
+
+
+def test_how_samples_fall_into_blocks_changes_no_number(make):
+    one, many = make(window=32), make(window=32)
+    for part in range(40):
+        feed(one, 13, seed=part, noise=35)
+        feed(many, 13, seed=part, noise=35)
+        many.report()
+    a, b = one.take(), many.take()
+    assert a.counts == b.counts
+    assert a.evidence == pytest.approx(b.evidence)
+
+
+def test_large_samples_do_not_fill_the_memory(parts):
+    manifest, profile, watch = parts
+    wide = msgspec.structs.replace(manifest.sample, shape=(1024, 1024))
+    large = type(watch)(wide.shape, watch.statistics, watch.input_names, 10, watch.center, watch.directions)
+    monitor = Monitor(profile, large, manifest.drift, wide, 10, 10, clock=Clock())
+    sample, scores, embedding = np.zeros((1024, 1024), np.uint8), np.full(10, 0.1, np.float32), np.zeros(10, np.float32)
+    for _ in range(9):
+        monitor.observe(sample, scores, embedding, 0.1, 1.0)
+    assert monitor._fill.samples.nbytes <= 4 << 20
+    assert monitor.report().samples == 9
+
+
+def test_a_model_of_another_size_than_the_profile_is_refused_at_once(parts):
+    manifest, profile, watch = parts
+    for classes, embedding in ((9, 10), (10, 12)):
+        with pytest.raises(ProfileError, match=f"but the model has .* {classes} classes and an embedding of {embedding}"):
+            Monitor(profile, watch, manifest.drift, manifest.sample, classes, embedding)
 
 
 def test_counts_of_short_windows_add_up_to_the_long_one(make, parts):
@@ -198,7 +245,7 @@ def test_a_profile_of_other_scalars_is_refused(parts):
     wide = msgspec.structs.replace(manifest.sample, shape=(16, 16, 3))
     other = type(watch).fit(wide, 10, None)
     with pytest.raises(ProfileError, match=r"the profile watches brightness.*but the release"):
-        Monitor(profile, other, DriftPolicy(), wide, 10)
+        Monitor(profile, other, DriftPolicy(), wide, 10, 0)
 
 
 def test_nan_from_a_model_is_counted_and_stops_nothing(make):

@@ -317,6 +317,65 @@ def test_commands_are_answered(broker, tmp_path, releases):
         assert not next(reply for reply in every(found, Reply) if reply.id == "c5").ok
 
 
+def test_each_of_several_commands_to_select_again_is_answered(broker, tmp_path, releases):
+    agent = Agent(tmp_path, releases, broker.port, selection=SelectionConfig(measure_seconds=0.3))
+    agent.updates.install(1)
+    agent.samples(4000, seed=1)
+    with Listener(broker.port, EVERYTHING) as controller, agent:
+        controller.wait(runs(1))
+        ids = {"one", "two", "three", "four"}
+        for id_ in ids:
+            message = Command(id=id_, model="digits")
+            controller.publish(topics.down("plant", "cam-1", "cmd", "select"), encode(message))
+        found = controller.wait(lambda found: {reply.id for reply in every(found, Reply)} >= ids)
+        replies = [reply for reply in every(found, Reply) if reply.verb == "select"]
+        assert len(replies) == 4
+        assert any(reply.ok for reply in replies)
+        assert any("already" in reply.text for reply in replies if not reply.ok)
+
+
+def test_a_disk_that_takes_no_measurements_stops_no_release(broker, tmp_path, releases):
+    agent = Agent(tmp_path, releases, broker.port)
+    agent.updates.install(1)
+    agent.samples(400, seed=1)
+    (agent.state.selection / "in the way").mkdir(parents=True)
+    with Listener(broker.port, EVERYTHING) as controller, agent:
+        controller.wait(runs(1))
+
+
+def test_a_release_that_cannot_be_made_current_is_discarded(broker, tmp_path, releases):
+    agent = Agent(tmp_path, releases, broker.port)
+    agent.updates.install(1)
+    agent.samples(4000, seed=1)
+
+    def full(_installed):
+        raise OSError(28, "No space left on device")
+
+    agent.updates.commit = full
+    with Listener(broker.port, EVERYTHING) as controller, agent:
+        controller.wait(runs(1))
+        desire(controller, 2)
+        found = controller.wait(lambda found: any(r.refused == 2 for r in every(found, Reported)))
+        assert every(found, Reported)[-1].release == 1
+    assert agent.updates.current().version == 1
+    assert not (agent.state.root / "models" / "digits" / "b").exists()
+
+
+def test_samples_of_an_unfinished_window_are_reported_with_their_release(broker, tmp_path, releases):
+    agent = Agent(tmp_path, releases, broker.port, report=ReportConfig(every_seconds=600.0))
+    agent.updates.install(1)
+    agent.samples(4000, seed=6)
+    with Listener(broker.port, EVERYTHING) as controller:
+        with agent:
+            controller.wait(runs(1))
+            desire(controller, 2)
+            controller.wait(runs(2))
+            time.sleep(0.3)
+        reports = every(controller.wait(lambda found: len(every(found, Report)) == 2), Report)
+    assert [r.release for r in reports] == [1, 2]
+    assert sum(r.samples for r in reports) == len(agent.ids())
+
+
 def test_samples_come_in_chunks_stored_ones_first_until_there_are_enough(broker, tmp_path, releases):
     agent = Agent(tmp_path, releases, broker.port)
     agent.config = msgspec.structs.replace(agent.config, source=NpzSource(path=str(tmp_path / "x.npz"), rate_hz=2000.0))

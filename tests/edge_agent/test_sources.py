@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_agent.config import CommandSource, NpzSource
+from edge_agent.config import CommandSource, NpzSource, load_config
 from edge_agent.sources import lines, open_source
 from edge_agent.sources.command import Command
 from edge_agent.sources.lines import LineReader, parse_line
@@ -66,11 +66,13 @@ def test_data_and_values_give_the_same_sample():
         ('{"values": [1, 2, 3, 4, 5, 300]}', "values do not fit into uint8"),
         ('{"values": [1, 2, 3, 4, 5, 0.5]}', "values do not fit into uint8"),
         ('{"values": "abcdef"}', "values are no uint8 array"),
+        (b'{"id": "caf\xe9", "values": [0]}', "not a sample in JSON"),
+        ('{"values": ' + "[" * 100_000, "not a sample in JSON"),
     ],
 )
 def test_a_bad_line_says_what_was_wrong(text, expected):
     with pytest.raises(InputError, match=expected):
-        parse_line(text.encode(), SPEC)
+        parse_line(text if isinstance(text, bytes) else text.encode(), SPEC)
 
 
 def test_a_bad_line_is_counted_and_the_next_one_read():
@@ -184,6 +186,29 @@ def test_npz_that_is_missing_or_wrong_is_one_clear_error(tmp_path):
     np.savez(tmp_path / "y.npz", y=np.zeros(3))
     with pytest.raises(ConfigError, match=r"expected an \.npz file with array x"):
         Npz(NpzSource(path=str(tmp_path / "y.npz")))
+    np.save(tmp_path / "z.npy", np.zeros(3))
+    with pytest.raises(ConfigError, match=r"expected an \.npz file with array x"):
+        Npz(NpzSource(path=str(tmp_path / "z.npy")))
+    np.savez_compressed(tmp_path / "w.npz", x=np.zeros(3000))
+    data = (tmp_path / "w.npz").read_bytes()
+    (tmp_path / "w.npz").write_bytes(data[:40] + b"\xff" * 60 + data[100:])
+    with pytest.raises(ConfigError, match=r"expected an \.npz file with array x"):
+        Npz(NpzSource(path=str(tmp_path / "w.npz")))
+    np.savez(tmp_path / "v.npz", x=np.float32(1))
+    with pytest.raises(ConfigError, match="array x is a single number"):
+        Npz(NpzSource(path=str(tmp_path / "v.npz")))
+
+
+def test_a_program_runs_where_the_configuration_lies(tmp_path):
+    (tmp_path / "camera.py").write_text(f"print({line(4)!r})")
+    (tmp_path / "agent.toml").write_text(
+        f'state = "s"\nmodel = "m"\n[source]\nkind = "command"\ncommand = ["{sys.executable}", "camera.py"]\n'
+    )
+    source = open_source(load_config(tmp_path / "agent.toml").source, SPEC)
+    try:
+        assert gather(source, 1)[0].id == "cam-4"
+    finally:
+        source.stop()
 
 
 def test_a_killed_program_is_started_again():

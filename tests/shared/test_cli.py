@@ -69,6 +69,7 @@ def test_commands_of_two_words(command, capsys):
         (ConfigError("wrong", file="a.toml", line=3), USAGE),
         (MissingExtraError("tflite", "tflite"), USAGE),
         (LinkError("no broker at h:1883"), FAILED),
+        (PermissionError(13, "Permission denied", "state"), FAILED),
         (KeyboardInterrupt(), INTERRUPTED),
     ],
 )

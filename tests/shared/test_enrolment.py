@@ -36,6 +36,7 @@ def test_a_saved_enrolment_is_loaded_and_nobody_else_can_read_it(tmp_path):
         ({"device": "Cam 1"}, r"not an enrolment file: .*\$.device"),
         ({"broker": {"host": "h", "port": 0}}, r"\$.broker.port"),
         ({"site": None}, r"\$.site"),
+        ({"models": []}, r"length >= 1 - at `\$.models`"),
     ],
 )
 def test_a_wrong_field_is_named(tmp_path, change, text):

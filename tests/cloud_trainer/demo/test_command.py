@@ -14,8 +14,9 @@ from tests.cloud_trainer.demo import simulated
 
 
 @pytest.fixture
-def told(monkeypatch):
+def told(monkeypatch, tmp_path_factory):
     """The command with a made-up run in place of the real one."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path_factory.mktemp("temporary")))
     seen = {}
 
     def run(root, seed, out, progress):

@@ -1,0 +1,53 @@
+"""The work directory beside a release: what only the trainer needs, like the weights to go on from, and no device.
+
+``releases/7.work/`` lies beside ``releases/7/`` and is no part of it: nothing in it is signed or served.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import stat
+from pathlib import Path
+
+from shared.files import fsync_directory
+
+FILES_MAX = 64
+BYTES_MAX = 4 << 30
+
+logger = logging.getLogger(__name__)
+
+
+def work_directory(release: Path) -> Path:
+    """Where the work of ``release`` lies.
+
+    >>> work_directory(Path("releases/7")).as_posix()
+    'releases/7.work'
+    """
+    return release.parent / f"{release.name}.work"
+
+
+def keep_work(release: Path, kept: Path, staging: Path) -> None:
+    """Copy the work directory of ``release``, if there is one, to that of ``kept``, whole or not at all.
+
+    Only regular files at its top count. Work is a convenience, never a condition: where it is too much or cannot be
+    copied, a warning says so, and the next training starts from scratch.
+    """
+    source, final, staged = work_directory(release), work_directory(kept), staging / "work"
+    try:
+        shutil.rmtree(final, ignore_errors=True)  # of a publisher that was killed
+        if not source.is_dir():
+            return
+        files = [path for path in sorted(source.iterdir()) if stat.S_ISREG(path.lstat().st_mode)]
+        size = sum(path.lstat().st_size for path in files)
+        if len(files) > FILES_MAX or size > BYTES_MAX:
+            logger.warning("%s is not kept: %d files of %d MiB", source, len(files), size >> 20)
+            return
+        staged.mkdir()
+        for path in files:
+            shutil.copyfile(path, staged / path.name, follow_symlinks=False)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        staged.replace(final)
+        fsync_directory(final.parent)
+    except OSError as error:
+        logger.warning("%s is not kept: %s", source, error)
