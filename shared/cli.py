@@ -70,7 +70,9 @@ def _overview(parser: Parser, prog: str, commands: Mapping[str, tuple[str, str]]
     width = max(map(len, commands)) + 2
     lines = [f"  {name:<{width}}{text}" for name, (_, text) in commands.items()]
     parser.epilog = "commands:\n" + "\n".join(lines) + f"\n\n{prog} COMMAND --help tells more."
-    parser.add_argument("command", nargs="?", metavar="COMMAND", choices=list(dict.fromkeys(c.split()[0] for c in commands)))
+    parser.add_argument(
+        "command", nargs="?", metavar="COMMAND", choices=list(dict.fromkeys(c.split()[0] for c in commands))
+    )
 
 
 def _run(prog: str, name: str, command: tuple[str, str], words: Sequence[str]) -> int:

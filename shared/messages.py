@@ -35,7 +35,7 @@ class UpMessage(Message, kw_only=True):
     """What a device sends through its outbox.
 
     ``(device, boot, stream, sequence)`` is unique for ever: the controller drops duplicates by it. ``sequence`` counts
-    from 1 within a stream of one boot; a gap is messages that were merged or dropped in a full outbox (``State.dropped``).
+    from 1 within a stream of one boot; a gap is what a full outbox has merged or dropped (``State.dropped``).
     """
 
     device: Name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +17,7 @@ from cloud_trainer.controller.incident_desk import IncidentDesk
 from cloud_trainer.controller.releases import Releases
 from cloud_trainer.controller.retrain import TRAIN_COMMAND
 from cloud_trainer.controller.rollout_desk import RolloutDesk
-from cloud_trainer.controller.store import Store, prune, read_meta, upsert
+from cloud_trainer.controller.store import DAY, Store, prune, read_meta, upsert
 from cloud_trainer.controller.timeline import Timeline
 from cloud_trainer.registry import Registry
 from shared import topics
@@ -27,6 +28,7 @@ HOUSEKEEPING_SECONDS = 3600.0
 RETRY_SECONDS = 60.0
 GAP_SECONDS = 60.0  # between two ticks: longer than any tick takes
 HEARD = "heard"
+WARN_SECONDS = 45 * DAY
 
 logger = logging.getLogger(__name__)
 
@@ -78,24 +80,25 @@ class Controller:
         self._connection = 0
         self._housekeeping = 0.0
         self._heard: float | None = None  # when devices could be heard last
+        self._warned = 0.0
         self._noted = 0.0  # the same, as it is in the database
 
     def tick(self, now: float) -> None:
         """Take in what came, decide, ask. Safe to repeat, and to be killed in."""
         if not self._housekeeping - HOUSEKEEPING_SECONDS <= now < self._housekeeping:  # or the clock was set back
             self._keep_house(now)
+        if self._publisher.online:
+            self._catch_up(now)
+            self._decide(now)
+        self._timeline.copy(self._store)
+
+    def _decide(self, now: float) -> None:
         with self._store.reading() as connection:
             mark = records.last_window(connection, folded=True)
         while True:
             with self._store.transaction() as connection:
                 if self._fleet.fold(connection) < FOLD_ROWS:
                     break
-        if self._publisher.online:
-            self._catch_up(now)
-            self._decide(now, mark)
-        self._timeline.copy(self._store)
-
-    def _decide(self, now: float, mark: int) -> None:
         for incidents in self._incidents:
             incidents.step(now, mark)
         for rollouts in self._rollouts:
@@ -135,9 +138,23 @@ class Controller:
         try:
             if self._registry.refresh(now):
                 logger.info("the repository's signatures were renewed")
+            self._warn(now)
         except SanderlingError as error:
             self._housekeeping = now + RETRY_SECONDS
             logger.warning("the repository's signatures could not be renewed: %s", error)
+
+    def _warn(self, now: float) -> None:
+        """Once a day, while there is time to fetch the offline keys."""
+        late = {role: at for role, at in self._registry.offline_expiry().items() if at - now < WARN_SECONDS}
+        if late and not 0 <= now - self._warned < DAY:
+            self._warned = now
+            for role, at in late.items():
+                day = datetime.fromtimestamp(at, UTC)
+                logger.warning(
+                    "the %s role expires on %s: sign it again with the offline keys, or devices take no update",
+                    role,
+                    f"{day:%Y-%m-%d}",
+                )
 
     def _ask_releases(self, now: float) -> None:
         if self._publisher.connects != self._connection:

@@ -59,6 +59,8 @@ class Service:
         self._config = config
         self._store = Store.in_workspace(workspace, config.database)
         self._lock = _lock(workspace)
+        self._store.claim("site", config.site)
+        self._store.claim("fleet", registry.identity)
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._failure: BaseException | None = None
@@ -80,7 +82,8 @@ class Service:
         self.link.start()
         self._ticker.start()
         url = f"http://{self.web.host}:{self.web.port}"
-        logger.info("serving site %s on %s, workspace %s", self._config.site, url, self._config.workspace)
+        logger.info("serving site %s, workspace %s", self._config.site, self._config.workspace)
+        logger.info("devices fetch releases from %s/repository", url)
         try:
             while not stop.wait(WATCH_SECONDS):
                 if ready_file and self.link.connected.is_set():
@@ -89,6 +92,8 @@ class Service:
                 failure = self._failure or self.link.failure
                 if failure is not None:
                     raise failure
+                if not self.web.alive:
+                    raise StoreError(f"the HTTP server on {url} has ended")
         finally:
             self._end()
 

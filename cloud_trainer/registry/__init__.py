@@ -6,6 +6,7 @@
     fleet/keys/online/    snapshot.pem timestamp.pem releases-<model>.pem
     fleet/repository/     metadata/ and targets/, to be served over HTTP
     fleet/releases/       <model>/<version>/: published releases as directories
+                          <model>/<version>.work/: what the trainer goes on from, never served
 
 Invariants, held by ``tests/cloud_trainer/registry``:
 

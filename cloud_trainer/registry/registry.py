@@ -16,10 +16,11 @@ from cloud_trainer.registry.creation import fill
 from cloud_trainer.registry.lock import publishing
 from cloud_trainer.registry.repository import Repository, make_directory, place
 from cloud_trainer.registry.signing import OnlineSigner
+from cloud_trainer.work import keep_work
 from edge_agent.updates.note import ReleaseNote, role_of
 from shared.enrolment import FORMAT, BrokerAddress, Enrolment
 from shared.errors import ConfigError, DigestError, ReleaseError, StoreError, UsageError
-from shared.files import inside
+from shared.files import inside, sha256_file
 from shared.manifest import (
     MANIFEST_NAME,
     FileReference,
@@ -97,8 +98,18 @@ class Registry:
         registry._repository.snapshot()
         return registry
 
+    @property
+    def identity(self) -> str:
+        """What tells this fleet from another: the beginning of its first root's SHA-256."""
+        return sha256_file(self._repository.metadata / "1.root.json")[:16]
+
+    def offline_expiry(self) -> dict[str, float]:
+        """When root and targets, which only the offline keys can sign, expire: seconds since 1970."""
+        return {role: expires.timestamp() for role, expires in self._signer.offline_expiries().items()}
+
     def publish(self, release: Path, *, now: float, cohort: Sequence[str] = ()) -> tuple[str, int]:
-        """Check a release directory, copy it, sign it and make it available; returns (model, version).
+        """Check a release directory, copy it, sign it and make it available; returns (model, version). What the
+        trainer left beside it (see ``cloud_trainer/work.py``) is kept beside the copy.
 
         Only the devices of ``cohort`` will take it; empty means every device.
 
@@ -247,6 +258,7 @@ class Registry:
         if load_manifest(staged) != manifest:
             raise ReleaseError(f"{release / MANIFEST_NAME} changed while it was being published")
         final = self._releases / manifest.name / str(manifest.version)
+        keep_work(release, final, self._staging)
         if final.exists():  # copied by a process that was killed before it signed
             shutil.rmtree(final)
         place(staged, final)

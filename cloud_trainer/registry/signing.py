@@ -73,14 +73,17 @@ class OnlineSigner:
             self._repository.write_metadata("timestamp.json", roles.signed_bytes(timestamp, [signer]))
         return bool(late)
 
+    def offline_expiries(self) -> dict[str, datetime]:
+        """When the roles expire that only the offline keys can sign."""
+        return {"root": self._root().expires, "targets": self._repository.role("targets").expires}
+
     def check_offline_roles(self, now: float) -> None:
         """Refuse to publish what no device would accept.
 
         Raises:
             StoreError: root or targets, which only the offline keys can sign, have expired.
         """
-        expiries = {"root": self._root().expires, "targets": self._repository.role("targets").expires}
-        for role, expires in expiries.items():
+        for role, expires in self.offline_expiries().items():
             if expires.timestamp() <= now:
                 raise StoreError(
                     f"the {role} role expired on {expires:%Y-%m-%d}; devices accept nothing until it is signed again "

@@ -12,8 +12,9 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from pathlib import Path
 
-from edge_agent.config import AgentConfig, StdinSource
+from edge_agent.config import AgentConfig, NpzSource, StdinSource
 from edge_agent.engine import Engine
 from edge_agent.link import Inbound, Link, LinkConfig
 from edge_agent.outbox import Outbox
@@ -31,7 +32,7 @@ from edge_agent.sources import Sample, Source, open_source
 from edge_agent.state import StateDirectory
 from shared import topics
 from shared.enrolment import Enrolment
-from shared.errors import MessageError, SanderlingError
+from shared.errors import ConfigError, MessageError, SanderlingError
 from shared.messages import AnswerRecord, Desired, decode
 
 log = logging.getLogger("edge_agent.service")
@@ -58,6 +59,8 @@ class Service:
         *,
         link: LinkConfig | None = None,
     ) -> None:
+        if isinstance(config.source, NpzSource) and not Path(config.source.path).is_file():
+            raise ConfigError("source: no such file", file=config.source.path)  # now, and not with the first release
         self._config = config
         self._enrolment = enrolment
         self._state = state

@@ -14,8 +14,8 @@ from cloud_trainer.config import DataConfig, ExportConfig, ModelConfig, TaskConf
 from cloud_trainer.data import Labelled
 from cloud_trainer.export.environment import existing_python, unsupported
 from cloud_trainer.gates import Gates
-from cloud_trainer.learn import work_directory
 from cloud_trainer.train import train_release
+from cloud_trainer.work import work_directory
 from edge_agent import Engine
 from edge_agent.backends import available
 from edge_agent.selftest import self_test

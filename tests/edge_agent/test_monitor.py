@@ -107,7 +107,9 @@ def test_large_samples_do_not_fill_the_memory(parts):
 def test_a_model_of_another_size_than_the_profile_is_refused_at_once(parts):
     manifest, profile, watch = parts
     for classes, embedding in ((9, 10), (10, 12)):
-        with pytest.raises(ProfileError, match=f"but the model has .* {classes} classes and an embedding of {embedding}"):
+        with pytest.raises(
+            ProfileError, match=f"but the model has .* {classes} classes and an embedding of {embedding}"
+        ):
             Monitor(profile, watch, manifest.drift, manifest.sample, classes, embedding)
 
 

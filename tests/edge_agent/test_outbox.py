@@ -300,7 +300,9 @@ def test_a_file_damaged_while_in_use_is_replaced_and_old_acknowledgements_hit_no
 
 
 def test_a_start_on_a_full_disk_loses_nothing_that_was_committed(tmp_path):
-    fill = "o = Outbox(path, OutboxConfig(), boot='a')\nfor _ in range(5): o.put(TOPIC, event())\no.flush(); os._exit(9)"
+    fill = (
+        "o = Outbox(path, OutboxConfig(), boot='a')\nfor _ in range(5): o.put(TOPIC, event())\no.flush(); os._exit(9)"
+    )
     start = "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\nOutbox(path, OutboxConfig(), boot='b')"
     common = """
         import os, resource, signal, sys
@@ -314,7 +316,7 @@ def test_a_start_on_a_full_disk_loses_nothing_that_was_committed(tmp_path):
     for program, expected in ((fill, ""), (start, "the disk is full or not writable")):
         code = textwrap.dedent(common) + program
         command = [sys.executable, "-c", code, str(tmp_path / "outbox.db")]
-        assert expected in subprocess.run(command, capture_output=True, text=True, timeout=60).stderr
+        assert expected in subprocess.run(command, check=False, capture_output=True, text=True, timeout=60).stderr
     outbox = Outbox(tmp_path / "outbox.db", OutboxConfig(), boot="c")
     assert (outbox.rows, outbox.moved_aside) == (5, None)
     outbox.close()

@@ -34,7 +34,7 @@ from edge_agent.state import AgentStatus, StateDirectory
 from edge_agent.updates.slots import Installed, Slots
 from shared import topics
 from shared.enrolment import BrokerAddress, Enrolment, save_enrolment
-from shared.errors import LinkError, SelfTestError
+from shared.errors import ConfigError, LinkError, SelfTestError
 from shared.manifest import DriftPolicy, load_manifest, save_manifest
 from shared.messages import (
     AnswerRecord,
@@ -341,6 +341,12 @@ def test_a_disk_that_takes_no_measurements_stops_no_release(broker, tmp_path, re
     (agent.state.selection / "in the way").mkdir(parents=True)
     with Listener(broker.port, EVERYTHING) as controller, agent:
         controller.wait(runs(1))
+
+
+def test_samples_that_are_not_there_are_told_at_the_start_and_not_with_the_first_release(tmp_path, releases):
+    agent = Agent(tmp_path, releases, 9)
+    with pytest.raises(ConfigError, match=r"x\.npz: source: no such file"):
+        Service(agent.config, enrolment(9), agent.state, agent.updates, link=FAST)
 
 
 def test_a_release_that_cannot_be_made_current_is_discarded(broker, tmp_path, releases):

@@ -51,8 +51,9 @@ def test_an_interrupt_leaves_nothing_behind_either(tmp_path, monkeypatch):
 
 
 def test_a_missing_directory_is_an_os_error(tmp_path):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError) as caught:
         write_atomic(tmp_path / "no" / "f", b"")
+    assert caught.value.filename == str(tmp_path / "no" / "f")
 
 
 @given(data=st.binary(max_size=1000))

@@ -127,7 +127,7 @@ def test_a_broker_that_forgets_everything_gets_it_all_again(site: Site) -> None:
     assert total <= len(agent.answers()) + 200
     # commands reach it again
     command = messages.Command(id="c1", model=MODEL)
-    site.listener.publish(f"sanderling/v1/plant/cam-1/down/cmd/report", messages.encode(command))
+    site.listener.publish("sanderling/v1/plant/cam-1/down/cmd/report", messages.encode(command))
     reply = site.wait("a reply", lambda: site.messages("cam-1", "up/reply/report", messages.Reply))
     assert reply[-1].id == "c1"
     assert reply[-1].ok

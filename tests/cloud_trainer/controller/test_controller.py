@@ -294,12 +294,11 @@ def test_a_request_that_nobody_answers_is_sent_again(bench) -> None:
 
 def test_while_the_broker_is_down_wishes_wait_and_after_it_all_are_told_again(bench) -> None:
     bench.wire.up = False
-    bench.drift()
+    bench.start()
     assert bench.wire.published == []
     bench.wire.up = True
     bench.wire.connects += 1
-    bench.tick()
-    bench.tick()
+    bench.drift()
     assert bench.wishes("cam-1") == [1]
     assert len(bench.wire.of("cmd", "cam-1")) == 1
     bench.wire.connects += 1
