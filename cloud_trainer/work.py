@@ -27,6 +27,11 @@ def work_directory(release: Path) -> Path:
     return release.parent / f"{release.name}.work"
 
 
+def copy(source: Path, to: Path) -> None:
+    """One regular file; a link that took its place meanwhile stays a link, and is no use to anyone."""
+    shutil.copyfile(source, to, follow_symlinks=False)
+
+
 def keep_work(release: Path, kept: Path, staging: Path) -> None:
     """Copy the work directory of ``release``, if there is one, to that of ``kept``, whole or not at all.
 
@@ -45,7 +50,7 @@ def keep_work(release: Path, kept: Path, staging: Path) -> None:
             return
         staged.mkdir()
         for path in files:
-            shutil.copyfile(path, staged / path.name, follow_symlinks=False)
+            copy(path, staged / path.name)
         kept.parent.mkdir(parents=True, exist_ok=True)
         staged.replace(final)
         fsync_directory(final.parent)

@@ -214,8 +214,9 @@ class IncidentDesk:
         return self._workspace / "incidents" / str(incident.id) / f"attempt-{incident.attempt}"
 
     def _start_training(self, incident: Incident, now: float) -> None:
-        if incident.pid and end_leftover(incident.pid, self._attempt(incident)):
-            logger.info("ended the training that an earlier controller left behind (process %d)", incident.pid)
+        left = end_leftover(self._attempt(incident)) if incident.attempt else 0
+        if left:
+            logger.info("ended the training that an earlier controller left behind (process %d)", left)
         version = self._releases.newest(self.model) + 1
         # numbered before it runs: a directory is never used twice, whatever happens in between
         incident = replace(incident, attempt=incident.attempt + 1, version=version, entered=now, pid=0)

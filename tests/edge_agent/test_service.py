@@ -349,6 +349,17 @@ def test_samples_that_are_not_there_are_told_at_the_start_and_not_with_the_first
         Service(agent.config, enrolment(9), agent.state, agent.updates, link=FAST)
 
 
+def test_samples_that_are_bad_in_many_ways_do_not_fill_the_log(broker, tmp_path, releases, caplog):
+    agent = Agent(tmp_path, releases, broker.port)
+    agent.updates.install(1)
+    code = "import itertools\nfor n in itertools.count(1): print('{\"values\": [' + '0,' * (n % 200) + '0]}')"
+    source = CommandSource(command=(sys.executable, "-c", code))
+    agent.config = msgspec.structs.replace(agent.config, source=source)
+    with Listener(broker.port, EVERYTHING) as controller, agent:
+        controller.wait(lambda found: every(found, State) and every(found, State)[-1].errors > 500)
+    assert 1 <= caplog.text.count("bad samples so far") <= 2
+
+
 def test_a_release_that_cannot_be_made_current_is_discarded(broker, tmp_path, releases):
     agent = Agent(tmp_path, releases, broker.port)
     agent.updates.install(1)
@@ -447,6 +458,30 @@ def edge_agent(*words: str, **options) -> subprocess.CompletedProcess:
         timeout=60,
         **options,
     )
+
+
+def test_told_to_stop_during_a_measurement_it_ends_in_order(broker, tmp_path, releases):
+    agent = Agent(tmp_path, releases, broker.port)
+    agent.updates.install(1)
+    save_enrolment(enrolment(broker.port), agent.state.enrolment_file)
+    agent.samples(8000, seed=3)
+    run = [sys.executable, "-m", "edge_agent.cli", "run", str(tmp_path / "agent.toml")]
+    for seconds in (0.05, 10.0):
+        (tmp_path / "agent.toml").write_text(
+            'state = "state"\nmodel = "digits"\n[source]\nkind = "npz"\npath = "x.npz"\n'
+            f"[selection]\nmeasure_seconds = {seconds}\n"
+        )
+        with Listener(broker.port, EVERYTHING) as controller, subprocess.Popen(run) as process:
+            controller.wait(lambda found: any(m.topic.endswith("up/status") and b"online" in m.payload for m in found))
+            controller.wait(runs(1))
+            if seconds == 10.0:
+                message = Command(id="c1", model="digits")
+                controller.publish(topics.down("plant", "cam-1", "cmd", "select"), encode(message))
+                end = time.monotonic() + 10
+                while agent.state.selection.exists() and time.monotonic() < end:
+                    time.sleep(0.02)
+            process.terminate()
+            assert process.wait(8) == 0
 
 
 def test_a_killed_agent_goes_on_where_it_was(broker, tmp_path, releases):

@@ -193,3 +193,13 @@ def test_unrecognized_is_not_shared_between_messages():
     first, second = (Status(device="d", state="online") for _ in range(2))
     first.unrecognized["x"] = 1
     assert second.unrecognized == {}
+
+
+@pytest.mark.parametrize("strange", [float("nan"), float("inf"), msgspec.msgpack.Ext(5, b"")])
+def test_what_json_cannot_say_is_no_message_in_messagepack_either(strange):
+    data = {"device": "cam-1", "state": "online"}
+    with pytest.raises(MessageError):
+        decode(msgspec.msgpack.encode(data | {"time": strange}), Status, MSGPACK)
+    if not isinstance(strange, float):
+        with pytest.raises(MessageError):
+            decode(msgspec.msgpack.encode(data | {"unknown": strange}), Status, MSGPACK)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cloud_trainer.config import load_task
@@ -16,8 +19,9 @@ from cloud_trainer.controller.controller import Controller
 from cloud_trainer.controller.inbox import Arrived
 from cloud_trainer.controller.ingest import commit_group
 from cloud_trainer.controller.retrain import end_leftover
-from cloud_trainer.controller.store import Store
+from cloud_trainer.controller.store import LogEntry, Store, write_log
 from shared import messages, topics
+from shared.errors import StoreError
 from shared.manifest import load_manifest
 from tests.cloud_trainer.controller.fake import (
     HERE,
@@ -354,18 +358,25 @@ def test_a_training_that_is_killed_is_started_again_in_a_clean_directory(bench) 
     assert bench.incident().attempt == 2
 
 
-def test_a_controller_that_starts_again_ends_the_training_that_is_left_and_only_that(bench) -> None:
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_controller_that_starts_again_ends_the_training_that_is_left_and_only_that(bench, noted) -> None:
     go = bench.site.directory / "go"
     bench.site.directory.joinpath("trainer.json").write_text(json.dumps({"wait_for": str(go)}))
     bench.train()
     left = bench.controller._incidents[0]._run
+    if not noted:  # killed between the start of the training and the commit of its number
+        with bench.store.transaction() as connection:
+            records.save_incident(connection, msgspec.structs.replace(bench.incident(), pid=0))
     bench.restart()
     bench.tick()
     assert left._process.wait(5) == -signal.SIGTERM
     assert bench.incident().attempt == 2
-    import os
-
-    assert not end_leftover(os.getpid(), bench.site.workspace)  # a stranger with that number is left alone
+    attempt = bench.site.workspace / "incidents/1/attempt-9"
+    sleep = [sys.executable, "-c", "import time; time.sleep(60)", str(attempt / "candidate")]
+    with subprocess.Popen(sleep, start_new_session=True) as stranger:  # who reads there, but is no training
+        assert not end_leftover(attempt)
+        assert stranger.poll() is None
+        stranger.kill()
     go.touch()
     bench.until_tick("releasing")
 
@@ -486,3 +497,111 @@ def test_at_most_one_incident_of_a_model_is_open(bench) -> None:
     bench.tick()
     with bench.store.reading() as connection:
         assert len(connection.execute(schema.incidents.select()).all()) == 1
+
+
+def test_a_line_of_the_timeline_of_any_length_does_not_keep_the_controller_from_starting(bench) -> None:
+    bench.start()
+    with bench.store.transaction() as connection:
+        write_log(connection, bench.now, [LogEntry("device", "cam-1", MODEL, "fault", "x" * 300_000)])
+    bench.tick()
+    bench.restart()
+    bench.alarm("cam-1")
+    bench.tick()
+    assert [line["id"] for line in bench.site.timeline()] == list(range(1, len(bench.site.timeline()) + 1))
+
+
+def test_a_disk_that_fills_up_within_a_line_leaves_no_half_and_no_double_line(bench, monkeypatch) -> None:
+    bench.start()
+    bench.alarm("cam-1")
+    timeline, path, real = bench.controller._timeline, bench.site.workspace / "timeline.jsonl", Path.open
+
+    def full(self: Path, mode: str = "r", **more):
+        if self == path and mode == "a":
+            with real(path, "a") as file:
+                file.write('{"id": 999, "ti')
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(self, mode, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", full)
+        with pytest.raises(StoreError, match="No space left"):
+            timeline.copy(bench.store)
+    bench.tick()
+    assert [line["id"] for line in bench.site.timeline()] == list(range(1, len(bench.site.timeline()) + 1))
+
+
+def test_time_in_which_nobody_can_be_heard_counts_against_no_limit(bench) -> None:
+    bench.drift()
+    bench.wire.up = False
+    bench.tick(500)  # of 60 s to collect
+    bench.wire.up = True
+    bench.tick()
+    assert bench.state() == "collecting"
+    bench.now += 500  # the controller is down
+    bench.restart()
+    bench.tick()
+    assert bench.state() == "collecting"
+    bench.tick(61)
+    assert bench.state() == "dismissed"
+
+
+@pytest.mark.parametrize("seconds", [9_000_000, -900_000])
+def test_a_clock_that_is_set_moves_the_limits_along(bench, seconds) -> None:
+    released(bench)
+    bench.now += seconds
+    bench.tick()
+    bench.tick(50)
+    assert bench.site.states("rollout")[-1] == "canary"
+    bench.tick(15)
+    assert bench.site.states("rollout")[-1] == "rolled_back"
+
+
+def test_signatures_are_renewed_after_a_clock_was_set_back_and_the_offline_roles_are_warned_about(
+    bench, monkeypatch, caplog
+) -> None:
+    renewed: list[float] = []
+    monkeypatch.setattr(bench.site.registry, "refresh", lambda now: bool(renewed.append(now)))
+    monkeypatch.setattr(bench.site.registry, "offline_expiry", lambda: {"targets": bench.now + 30 * 86_400})
+    bench.tick()
+    bench.now -= 500_000
+    bench.tick()
+    assert len(renewed) == 2
+    bench.tick(3600)
+    assert len(renewed) == 3
+    warnings = [record for record in caplog.records if "the targets role expires on" in record.getMessage()]
+    assert len(warnings) == 2  # once a day of either clock
+
+
+def test_a_device_that_gives_one_sample_at_a_time_for_days_is_asked_on(bench) -> None:
+    bench.drift()
+    with bench.store.transaction() as connection:
+        (row,) = connection.execute(schema.commands.select()).all()
+        values = row._asdict() | {"answered": bench.now, "ok": 1}
+        for number in range(2, 2000):
+            connection.execute(schema.commands.insert().values(values | {"id": f"x-{number}", "created": number}))
+        connection.execute(schema.commands.update().values(answered=bench.now, had=-1))
+    bench.tick(30)
+    assert bench.state() == "collecting"
+
+
+def test_reports_that_do_not_fit_are_said_once(bench, caplog) -> None:
+    bench.start()
+    for _ in range(5):
+        bench.window("cam-1", profile="0" * 16)
+        bench.tick()
+    assert caplog.text.count("are not counted") == 1
+
+
+def test_a_device_that_died_unnoticed_does_not_bring_everyone_back(bench) -> None:
+    bench.runs("cam-0", 1)  # online for all that anybody knows
+    bench.tick(7200)
+    released(bench)
+    bench.runs("cam-1", 2)
+    for _ in range(2):
+        bench.window("cam-1", number=2)
+    bench.tick()
+    bench.runs("cam-2", 2)
+    bench.tick()
+    assert bench.site.states("rollout") == ["staged", "canary", "expanding", "done"]
+    bench.tick()
+    assert bench.wishes("cam-0")[-1] == 2  # should it come back

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
-from cloud_trainer.controller import records, schema
-from cloud_trainer.controller.inbox import Arrived, take
-from cloud_trainer.controller.incidents import Facts, open_incident
+from cloud_trainer.controller import inbox, records, schema
+from cloud_trainer.controller.inbox import MODELS_MAX, Arrived, take
+from cloud_trainer.controller.incidents import Facts, dismiss, open_incident
 from cloud_trainer.controller.ingest import commit_group
 from cloud_trainer.controller.store import BAD_PAYLOAD_BYTES, BAD_ROWS, DAY, Store, insert_ignore, prune, upsert
 from shared import messages, topics
@@ -238,3 +239,157 @@ def test_old_rows_are_forgotten_and_new_ones_kept(store, release) -> None:
         prune(connection, 31 * DAY)
     assert [row.received for row in rows(store, schema.windows)] == [31 * DAY]
     assert len(rows(store, schema.bad_messages)) == BAD_ROWS
+
+
+def packed(kind: str, message: messages.Message, **more: object) -> Arrived:
+    data = msgspec.to_builtins(message, builtin_types=(bytes,)) | more
+    return Arrived(topics.up(SITE, "cam-1", *kind.split()), msgspec.msgpack.encode(data), messages.MSGPACK, 10.0)
+
+
+def test_what_only_messagepack_can_say_stops_nobody(store, release) -> None:
+    request = ask(store)
+    info = messages.Info(
+        device="cam-1", time=1.0, machine="", system="", cpus=1, memory_mib=1, python="", agent="", backends={}
+    )
+    hostile = [
+        packed("event drift", drift_event("cam-1", 1), time=float("nan")),
+        packed("info", info, extra=msgspec.msgpack.Ext(5, b"")),
+        packed(f"samples {MODEL}", samples("cam-1", request, 2), scores=[float("nan"), 0.5]),
+    ]
+    good = arrived("report", report(release, "cam-3", 1), MODEL, device="cam-3")
+    counters, _ = commit(store, *hostile, good)
+    assert (counters.malformed, counters.stored) == (len(hostile), 1)
+
+
+@pytest.mark.parametrize(
+    "error", [TypeError("x"), KeyError("x"), RecursionError(), sa.exc.IntegrityError("", {}, Exception("NOT NULL"))]
+)
+def test_a_message_that_breaks_its_handler_spoils_only_itself(store, release, monkeypatch, error) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setitem(inbox._HANDLERS, messages.Event, fail)
+    event = arrived("event", drift_event("cam-1", 1), "drift")
+    counters, complaints = commit(store, event, arrived("report", report(release, "cam-1", 1), MODEL))
+    assert (counters.malformed, counters.stored, len(complaints)) == (1, 1, 1)
+
+
+def test_a_device_cannot_pass_for_one_who_knows_the_truth(store) -> None:
+    def label(kind: str, text: str, sequence: int = 1) -> Arrived:
+        labels = [messages.TruthLabel(id="cam-1-1", label=text)]
+        if kind == "truth":
+            return arrived(kind, messages.Truth(model=MODEL, source="device", labels=labels), MODEL)
+        feedback = messages.Feedback(
+            device="cam-1", boot="b", stream="f", sequence=sequence, model=MODEL, labels=labels
+        )
+        return arrived(kind, feedback, MODEL)
+
+    truth = messages.Truth(model=MODEL, source="ann", labels=[messages.TruthLabel(id="cam-1-1", label="one")])
+    forged = Arrived(topics.up(SITE, "cam-1", "truth", MODEL), messages.encode(truth), JSON, 1.0)
+    assert commit(store, forged)[0].malformed == 1
+    assert rows(store, schema.truth) == []
+    for kind, text, sequence, found in (
+        ("feedback", "one", 1, "one"),
+        ("feedback", "two", 2, "two"),
+        ("truth", "six", 0, "six"),
+        ("feedback", "one", 3, "six"),
+        ("truth", "ten", 0, "ten"),
+    ):
+        commit(store, label(kind, text, sequence))
+        assert [row.label for row in rows(store, schema.truth)] == [found]
+
+
+def test_what_a_device_adds_to_an_event_is_bounded_and_replaces_nothing(store) -> None:
+    event = drift_event("cam-1", 1)
+    deep: object = 1
+    for _ in range(500):
+        deep = [deep]
+    event.details = {
+        "release": 99,
+        "effects": {"brightness": 1.5},
+        "features": ["a", "b"],
+        "long": "x" * 100_000,
+        "many": list(range(10_000)),
+        "deep": {"in": deep},
+    } | {str(i): i for i in range(1000)}
+    assert commit(store, arrived("event", event, "drift"))[0].stored == 1
+    (line,) = rows(store, schema.log)
+    assert len(line.details) < 20_000
+    details = json.loads(line.details)
+    assert (details["release"], details["effects"], details["features"]) == (1, {"brightness": 1.5}, ["a", "b"])
+
+
+def test_unknown_fields_are_not_stored(store) -> None:
+    payload = b'{"device":"cam-1","model":"digits","time":1.0,"release":1,"new":' + b"[" * 900 + b"]" * 900 + b"}"
+    commit(store, Arrived(topics.up(SITE, "cam-1", "reported", MODEL), payload, JSON, 1.0))
+    assert "new" not in rows(store, schema.device_models)[0].reported
+
+
+def test_no_device_fills_the_database_with_models(store) -> None:
+    for number in range(MODELS_MAX + 3):
+        state = messages.State(device="cam-1", model=f"m{number}", time=1.0, release=1, variant="v")
+        commit(store, arrived("state", state, f"m{number}"))
+    assert len(rows(store, schema.device_models)) == MODELS_MAX
+
+
+def test_samples_for_another_model_or_after_the_incident_are_not_taken(store) -> None:
+    request = ask(store)
+    other = samples("cam-1", request, 2)
+    other.model = "other"
+    assert commit(store, arrived("samples", other, "other"))[0].malformed == 1
+    with store.transaction() as connection:
+        (incident,) = records.incidents_of(connection)
+        records.save_incident(connection, dismiss(incident, 2.0, "over"))
+    assert commit(store, arrived("samples", samples("cam-1", request, 2, sequence=2), MODEL))[0].stored == 1
+    assert rows(store, schema.samples) == []
+
+
+def test_what_belongs_to_an_incident_is_forgotten_long_after_it(store) -> None:
+    request = ask(store)
+    commit(store, arrived("samples", samples("cam-1", request, 2), MODEL))
+    for closed, left in ((False, 2), (True, 0)):
+        with store.transaction() as connection:
+            if closed:
+                records.save_incident(connection, dismiss(records.incidents_of(connection)[0], 2.0, "over"))
+            prune(connection, 31 * DAY)
+        assert len(rows(store, schema.samples)) == left
+    assert rows(store, schema.commands) == []
+    assert len(rows(store, schema.incidents)) == 1
+
+
+def test_too_many_rows_are_forgotten_however_new_and_the_newest_number_is_never_given_again(
+    store, release, monkeypatch
+) -> None:
+    for name in ("LOG_ROWS", "EVENT_ROWS", "WINDOW_ROWS", "MESSAGE_ROWS", "TRUTH_ROWS_PER_DEVICE"):
+        monkeypatch.setattr(f"cloud_trainer.controller.store.{name}", 3)
+    labels = [messages.TruthLabel(id=str(i), label="one") for i in range(9)]
+    for number in range(1, 9):
+        commit(
+            store,
+            arrived("report", report(release, "cam-1", number), MODEL),
+            arrived("event", drift_event("cam-1", number), "drift", now=float(number)),
+            arrived("truth", messages.Truth(model=MODEL, source="a", labels=labels[number : number + 1]), MODEL),
+        )
+    with store.transaction() as connection:
+        connection.execute(schema.windows.update().values(round=1))
+        prune(connection, 100.0)
+        assert [row.sequence for row in connection.execute(schema.messages.select())] == [7, 8, 8]
+    assert [len(rows(store, table)) for table in (schema.windows, schema.events, schema.log)] == [3, 3, 3]
+    assert len(rows(store, schema.truth)) <= 3
+    with store.transaction() as connection:
+        prune(connection, 99 * DAY)
+    assert [row.id for row in rows(store, schema.windows)] == [8]
+    assert rows(store, schema.alarms) == []
+
+
+def test_a_workspace_of_another_fleet_is_refused(store) -> None:
+    store.claim("fleet", "abc")
+    store.claim("fleet", "abc")
+    with pytest.raises(StoreError, match="is about fleet abc, not xyz"):
+        store.claim("fleet", "xyz")
+
+
+def test_no_password_of_a_database_is_shown() -> None:
+    with pytest.raises(StoreError) as caught:
+        Store("mysql://ann:s3cret@host/db")
+    assert "s3cret" not in str(caught.value)

@@ -22,6 +22,7 @@ REPORT = topics.up(SITE, "cam-1", "report", MODEL)
 
 def link(store: Store, port: int) -> Link:
     made = Link(store, SITE, BrokerAddress("127.0.0.1", port), changed=lambda: None)
+    made._client.reconnect_delay_set(0.1, 0.2)
     made.start()
     return made
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -18,6 +19,7 @@ import pytest
 
 from cloud_trainer.config import load_controller
 from cloud_trainer.controller.service import Service
+from cloud_trainer.registry import Registry
 from shared.errors import StoreError
 from tests.cloud_trainer.controller.fake import MODEL, ROOT, Device, Process, Site
 
@@ -155,3 +157,20 @@ def test_a_second_controller_in_the_same_workspace_is_refused(site):
         Service(config)
     first.close()
     Service(config).close()
+
+
+def test_a_workspace_that_belongs_to_another_fleet_is_one_line_and_exit_code_1(site, tmp_path):
+    Service(load_controller(site.config)).close()
+    Registry.create(tmp_path / "other", [MODEL], now=time.time())
+    site.config.write_text(site.config.read_text().replace('fleet = "fleet"', f'fleet = "{tmp_path / "other"}"'))
+    done = serve(site)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "is about fleet" in done.stderr
+
+
+def test_a_service_whose_http_has_ended_ends(site, broker):
+    site.configure(broker.port)
+    service = Service(load_controller(site.config))
+    service.web._server.should_exit = True
+    with pytest.raises(StoreError, match="the HTTP server on http"):
+        service.run(threading.Event())

@@ -11,6 +11,7 @@ import pytest
 
 from cloud_trainer.registry import Registry, lock
 from cloud_trainer.registry.lock import publishing
+from cloud_trainer.work import work_directory
 from shared.errors import ConfigError, DigestError, ManifestError, ReleaseError, StoreError, UsageError
 from shared.manifest import load_manifest, save_manifest
 from tests.edge_agent.updates.fleets import BROKER, DAY, NOW, Fleet, contents, damaged, dies_at, everything
@@ -258,3 +259,57 @@ def test_an_enrolment_with_a_wrong_name_or_address(fleet: Fleet, change: dict, m
     arguments = {"device": "cam-1", "site": "plant", "broker": BROKER, "url": "http://trainer", "now": NOW} | change
     with pytest.raises(UsageError, match=message):
         fleet.registry.enrol(arguments.pop("device"), **arguments)
+
+
+def work(release: Path) -> Path:
+    directory = work_directory(release)
+    directory.mkdir()
+    (directory / "checkpoint.pt").write_bytes(b"weights")
+    return directory
+
+
+def kept(fleet: Fleet, version: int) -> dict[str, bytes]:
+    return contents(work_directory(fleet.registry.fleet / "releases" / "digits" / str(version)))
+
+
+def test_what_the_trainer_goes_on_from_is_kept_beside_the_copy_and_never_served(fleet: Fleet) -> None:
+    directory = work(fleet.release(1))
+    (directory / "link").symlink_to("/etc/passwd")
+    (directory / "folder").mkdir()
+    fleet.publish(1)
+    assert kept(fleet, 1) == {"checkpoint.pt": b"weights"}
+    assert b"weights" not in served(fleet).values()
+    assert fleet.registry.releases("digits") == [1]
+    assert contents(fleet.device().fetch(1, everything).path) == contents(fleet.registry.release_path("digits", 1))
+
+
+def test_work_that_is_too_much_or_cannot_be_read_stops_no_release(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    work(fleet.release(1))
+    with monkeypatch.context() as patch:
+        patch.setattr("cloud_trainer.work.BYTES_MAX", 3)
+        fleet.publish(1)
+    assert kept(fleet, 1) == {}
+    work(fleet.release(2))
+
+    def broken(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cloud_trainer.work.copy", broken)
+        fleet.publish(2)
+    assert fleet.registry.releases("digits") == [1, 2]
+    assert kept(fleet, 2) == {}
+    assert caplog.text.count("is not kept") == 2
+
+
+def test_work_after_a_publisher_was_killed(fleet: Fleet) -> None:
+    work(fleet.release(1))
+    for step in range(0, 40, 3):
+        if not dies_at(step, lambda: Registry.open(fleet.registry.fleet).publish(fleet.release(1), now=NOW)):
+            break
+        assert kept(fleet, 1) in ({}, {"checkpoint.pt": b"weights"})
+    if not fleet.registry.releases("digits"):
+        fleet.publish(1)
+    assert kept(fleet, 1) == {"checkpoint.pt": b"weights"}
