@@ -47,7 +47,9 @@ def task_of(path, runtimes=("onnxruntime",)):
         kind="image-classification",
         data=DataConfig(format="npz", path=str(path)),
         model=ModelConfig(teacher_width=12, mac_share=0.4, embedding=8),
-        training=TrainingConfig(teacher_epochs=8, student_epochs=16, batch=32, learning_rate=1e-2, threads=1, minimum_steps=0),
+        training=TrainingConfig(
+            teacher_epochs=8, student_epochs=16, batch=32, learning_rate=1e-2, threads=1, minimum_steps=0
+        ),
         export=ExportConfig(runtimes=runtimes, calibration_samples=64),
     )
 
