@@ -9,7 +9,9 @@ VENV="$ROOT/.venv"
 TFLITE_VENV="$ROOT/.venv-tflite"
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 
-say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
+say() {
+    if [ -t 2 ]; then printf '\033[1m==>\033[0m %s\n' "$*" >&2; else printf '==> %s\n' "$*" >&2; fi
+}
 
 fail() {
     printf '%s: %s\n' "${SCRIPT_NAME:-scripts}" "$*" >&2

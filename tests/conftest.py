@@ -6,8 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.releases import make_release
+
+# a slow machine is no failure; everything else stays as hypothesis has it, here and in CI
+settings.register_profile("sanderling", settings(), deadline=None)
+settings.load_profile("sanderling")
 
 
 @pytest.fixture(scope="session")

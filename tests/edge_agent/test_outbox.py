@@ -349,7 +349,7 @@ def test_a_directory_that_does_not_exist_is_one_clear_error(tmp_path):
 
 
 @given(st.lists(st.tuples(st.integers(1, 2), st.integers(0, 50)), max_size=30), st.integers(0, 5000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_merging_windows_never_changes_the_sums_of_a_release(parts, excess):
     rows = [
         (row, report(n, release=release, samples=n, sequence=row), 300) for row, (release, n) in enumerate(parts, 1)

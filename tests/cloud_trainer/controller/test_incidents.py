@@ -169,7 +169,7 @@ some_facts = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(some_facts, max_size=30))
 def test_whatever_happens_an_incident_moves_forward_only_and_a_closed_one_stays(story) -> None:
     order = ["suspected", "confirmed", "collecting", "labelling", "training", "gating", "releasing"]
@@ -192,7 +192,7 @@ def test_whatever_happens_an_incident_moves_forward_only_and_a_closed_one_stays(
         now = following
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.sampled_from(["suspected", "confirmed", "collecting", "labelling", "training", "gating", "releasing"]),
     some_facts,

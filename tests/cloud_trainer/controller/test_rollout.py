@@ -132,7 +132,7 @@ devices = st.dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(devices, st.floats(0, 30)), max_size=20), devices)
 def test_every_rollout_ends_and_never_skips_the_canary(story, last) -> None:
     now, time = rollout("staged", canaries=()), NOW

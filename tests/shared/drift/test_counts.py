@@ -34,7 +34,7 @@ def counted(seed, n):
 parts = st.tuples(st.integers(0, 2**31), st.integers(0, 300))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(parts, min_size=1, max_size=4), st.randoms())
 def test_sums_are_exact_in_any_order_and_round_trips_lose_nothing(blocks, random):
     windows = [counted(*block) for block in blocks]
@@ -47,7 +47,7 @@ def test_sums_are_exact_in_any_order_and_round_trips_lose_nothing(blocks, random
     assert (total.table >= 0).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=120), st.booleans())
 def test_strange_bytes_are_refused_or_are_counts(data, headed):
     if headed:

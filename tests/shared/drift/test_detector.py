@@ -219,7 +219,7 @@ def same(one, other):
     assert one.counts == other.counts
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(cuts=st.lists(st.integers(0, 1000), max_size=12), window=st.sampled_from([1, 7, 32]))
 def test_how_a_stream_is_cut_into_blocks_changes_nothing(stream, cuts, window):
     profile, rows = stream

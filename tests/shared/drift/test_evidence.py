@@ -44,7 +44,7 @@ def test_the_mean_e_value_under_the_urns_own_law_is_exactly_one(gaps):
     np.testing.assert_allclose(mean, 1, rtol=1e-9)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 20), st.booleans(), st.integers(0, 2**31))
 def test_accumulation_in_one_go_is_the_recursion(windows, fresh, seed):
     rng = np.random.default_rng(seed)
