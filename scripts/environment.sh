@@ -7,6 +7,7 @@
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 VENV="$ROOT/.venv"
 TFLITE_VENV="$ROOT/.venv-tflite"
+trap 'printf "%s: interrupted\n" "${SCRIPT_NAME:-scripts}" >&2; exit 130' INT
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 
 say() {
@@ -18,17 +19,24 @@ fail() {
     exit 1
 }
 
-find_python() {
+usable() { # PYTHON
+    "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' >/dev/null 2>&1
+}
+
+find_python() { # a Python that PYTHON names is never replaced by another
     local candidate
-    for candidate in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 python3.11 python3.14; do
-        if command -v "$candidate" >/dev/null 2>&1 &&
-            "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; then
-            PYTHON="$(command -v "$candidate")"
-            break
-        fi
-        candidate=""
-    done
-    [ -n "${candidate:-}" ] || fail "needs Python 3.11 to 3.14, found $(python3 --version 2>&1 || echo none); install one or set PYTHON=/path/to/python3"
+    if [ -n "${PYTHON:-}" ]; then
+        usable "$PYTHON" || fail "PYTHON=$PYTHON is not a Python 3.11 to 3.14; name one or unset PYTHON"
+    else
+        for candidate in python3 python3.13 python3.12 python3.11 python3.14; do
+            if usable "$candidate"; then
+                PYTHON="$candidate"
+                break
+            fi
+        done
+        [ -n "${PYTHON:-}" ] || fail "needs Python 3.11 to 3.14, found $(python3 --version 2>&1 || echo none); install one or set PYTHON=/path/to/python3"
+    fi
+    PYTHON="$(command -v "$PYTHON")"
     "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null ||
         fail "$PYTHON has no venv module; on Debian, Ubuntu and Raspberry Pi OS: sudo apt install python3-venv"
 }
@@ -48,9 +56,10 @@ make_environment() { # DIRECTORY WANTED-STAMP NAME PIP-ARGUMENTS...
     local directory="$1" wanted="$2" name="$3" log
     shift 3
     if [ "$(cat "$directory/.$name" 2>/dev/null)" = "$wanted" ]; then
+        say "reusing ${directory#"$ROOT"/}"
         return
     fi
-    say "installing ${directory#"$ROOT"/} ($name): a minute or two"
+    say "installing ${directory#"$ROOT"/} ($name): a minute or two; tail -f ${directory#"$ROOT"/}/install.log to watch"
     [ -x "$directory/bin/python" ] && "$directory/bin/python" -c 'import pip' 2>/dev/null ||
         "$PYTHON" -m venv --clear "$directory" || fail "could not make a virtual environment in $directory"
     log="$directory/install.log"
