@@ -12,10 +12,13 @@ def card(
     variants: Sequence[Variant],
     *,
     data: Mapping[str, int],
+    values: tuple[float, float],
     left_out: Mapping[str, str],
     notes: Sequence[str] = (),
+    warnings: Sequence[str] = (),
 ) -> str:
-    """Markdown. ``data``: samples by part; ``left_out``: variant -> reason; ``notes``: sentences."""
+    """Markdown. ``data``: samples by part; ``values``: the smallest and largest in a sample; ``left_out``: variant ->
+    reason; ``notes``: sentences; ``warnings``: what a person should know before it is used."""
     lineage = manifest.lineage
     made = f"{manifest.created} by sanderling {lineage.code_version}, seed {lineage.seed}"
     lines = [
@@ -24,9 +27,10 @@ def card(
         f"{manifest.task.capitalize()} into {len(manifest.labels)} classes: {', '.join(manifest.labels)}.",
         (
             f"Takes one {manifest.sample.kind} of shape {'×'.join(map(str, manifest.sample.shape))}, "
-            f"{manifest.sample.dtype}. Made {made}."
+            f"{manifest.sample.dtype}, values from {values[0]:g} to {values[1]:g}. Made {made}."
         ),
         "",
+        *(f"**Warning:** {warning}.\n" for warning in warnings),
         *(f"{note}\n" for note in notes),
         "## Variants",
         "",

@@ -15,7 +15,7 @@ COMMANDS = {
     "fleet enroll": ("cloud_trainer.commands.fleet_enroll", "write the enrolment file of one device"),
     "publish": ("cloud_trainer.commands.publish", "sign a release and add it to the fleet's repository"),
     "serve": ("cloud_trainer.commands.serve", "run the controller and serve the repository"),
-    "demo": ("cloud_trainer.commands.demo", "the whole loop on this machine, in two minutes"),
+    "demo": ("cloud_trainer.commands.demo", "the whole loop on this machine, in under two minutes"),
 }
 
 

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
+from cloud_trainer.gates import LEVEL, binomial_tail
 from edge_agent.backends import available
 from edge_agent.engine import Engine
 from shared.errors import DataError, NoVariantError
@@ -23,6 +25,8 @@ Truth = NDArray[np.int64]
 Fields = dict[str, NDArray[Any]]
 
 CALIBRATION_BINS = 15
+BINS, BIN_MINIMUM, BIN_DISTANCE = 10, 30, 0.03
+Z95 = 1.959964
 
 
 def run_variant(
@@ -118,6 +122,37 @@ def calibration_error(scores: Floats, y: Truth) -> float:
     return float(np.abs(distance).sum() / len(y))
 
 
+class Bins(Struct, frozen=True, eq=False):
+    """Samples grouped by confidence, (bins,) each: their number, mean confidence, share of right answers, and the
+    latter's 95 % interval."""
+
+    samples: NDArray[np.int64]
+    confidence: Floats
+    accuracy: Floats
+    low: Floats
+    high: Floats
+
+
+def calibration_bins(scores: Floats, y: Truth) -> Bins:
+    """At most ten bins of equally many samples, at least 30, with Wilson's score interval (1927): bins of equal width
+    would mostly hold a handful of samples, and show their chance. Neighbours that no eye could tell apart are one: a
+    model that is sure of nearly everything would have nearly all of its bins at 1."""
+    confidence, right = scores.max(axis=1), scores.argmax(axis=1) == y
+    bins = int(np.clip(len(y) // BIN_MINIMUM, 1, BINS))
+    groups: list[NDArray[np.intp]] = []
+    for group in np.array_split(np.argsort(confidence, kind="stable"), bins):
+        if groups and confidence[group].mean() - confidence[groups[-1]].mean() < BIN_DISTANCE:
+            groups[-1] = np.concatenate([groups[-1], group])
+        else:
+            groups.append(group)
+    n = np.asarray([len(group) for group in groups])
+    share = np.asarray([right[group].mean() for group in groups])
+    middle = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
+    half = Z95 * np.sqrt(share * (1 - share) / n + (Z95 / (2 * n)) ** 2) / (1 + Z95**2 / n)
+    mean = np.asarray([confidence[group].mean() for group in groups])
+    return Bins(n, mean, share, np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0))
+
+
 def fit_temperature(logits: Floats, y: Truth) -> float:
     """The temperature with the smallest negative log likelihood on held-out samples (Guo et al. 2017).
 
@@ -156,6 +191,20 @@ def figures(scores: Floats, y: Truth) -> dict[str, float]:
 def confusion(predicted: NDArray[Any], y: Truth, classes: int) -> NDArray[np.int64]:
     """(classes, classes): rows are the truth, columns the answers."""
     return np.bincount(y * classes + predicted, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
+
+
+def chance_warning(predicted: NDArray[Any], y: Truth, labels: tuple[str, ...], level: float = LEVEL) -> str | None:
+    """What is wrong with answers ``predicted`` (n,) that are not significantly more often right than the most frequent
+    class of ``y`` would be if it were always the answer; ``None`` for others."""
+    counts = np.bincount(y, minlength=len(labels))
+    right, most = int((predicted == y).sum()), int(counts.argmax())
+    share = float(counts[most] / len(y))
+    if binomial_tail(right, len(y), share) < level:
+        return None
+    return (
+        f"no better than chance: right on {right / len(y):.1%} of {len(y):,} test samples, and always saying "
+        f"{labels[most]!r} would be right on {share:.1%}"
+    )
 
 
 def left_out(int8: float, fp32: float, gate_points: float) -> str | None:

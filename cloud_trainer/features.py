@@ -38,6 +38,14 @@ def sample_spec(data: Dataset) -> SampleSpec:
     return SampleSpec(dtype=str(data.x.dtype), shape=tuple(shape), kind="image")
 
 
+def float_warning(x: NDArray[Any], values: tuple[float, float]) -> str | None:
+    """What devices must keep to when ``x``, with the smallest and largest of its ``values``, is float: bytes say
+    themselves how large they may be, floats of another scale are answered without an error, and wrongly."""
+    if x.dtype.kind != "f":
+        return None
+    return f"x is float: devices must send {x.dtype} in the same range, found {values[0]:g} to {values[1]:g}"
+
+
 def fit_pipeline(train: Dataset) -> Pipeline:
     """Standardize (fitted on ``train``: one mean for grey, one for each colour), layout, softmax, argmax, labels.
 

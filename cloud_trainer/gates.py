@@ -11,7 +11,7 @@ Known weakness: on a small old hold-out nothing but a large loss is significant;
 
 from __future__ import annotations
 
-from math import comb
+from math import comb, exp, fsum, lgamma, log, log1p
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,22 @@ def sign_test(wins: int, losses: int) -> float:
     """
     throws = wins + losses
     return float(sum(comb(throws, k) for k in range(wins, throws + 1)) / (1 << throws))
+
+
+def binomial_tail(successes: int, throws: int, share: float) -> float:
+    """P(at least ``successes`` in ``throws``), each of probability ``share``; sums logarithms, for ``throws`` of any
+    number.
+
+    >>> round(binomial_tail(2, 3, 0.5), 12)
+    0.5
+    """
+    if not successes or share >= 1:
+        return 1.0
+    terms = [
+        lgamma(throws + 1) - lgamma(k + 1) - lgamma(throws - k + 1) + k * log(share) + (throws - k) * log1p(-share)
+        for k in range(successes, throws + 1)
+    ]
+    return min(1.0, fsum(map(exp, terms)))
 
 
 def no_worse(parent: NDArray[np.bool_], candidate: NDArray[np.bool_], name: str = "old hold-out") -> Gate:

@@ -57,7 +57,7 @@ def staging(out: Path) -> Iterator[Path]:
     """A directory beside ``out`` that becomes ``out`` when the block ends well, and is removed when it does not.
 
     Raises:
-        UsageError: ``out`` exists already, or its parent cannot be written to.
+        UsageError: ``out`` exists already and is not empty, or its parent cannot be written to.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out}: exists already; a release is never changed, choose another --out")

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud_trainer.evaluate import Bins
 from cloud_trainer.fit import Curve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
+INK_LUMINANCE = 0.0212
 COLOURS = ("#0b7285", "#e8590c", "#5f3dc4", "#2b8a3e", "#c2255c")
 DPI = 130
 
@@ -75,14 +77,15 @@ def training_curves(curves: Sequence[Curve]) -> bytes:
 
 
 def confusion_matrix(matrix: NDArray[np.int64], labels: Sequence[str]) -> bytes:
-    """Rows are the truth, in percent of each class; mistakes stand out, the diagonal does not drown them."""
+    """Rows are the truth, in percent of each class. Two scales: right answers are green, mistakes orange and as dark as
+    the most frequent one, so that few of them are seen beside a full diagonal."""
     share = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     classes = len(labels)
     side = float(np.clip(0.36 * classes + 0.8, 3.6, 9))
     drawn = figure(side, side)
     axes = drawn.subplots()
-    wrong = share * (1 - np.eye(classes))
-    axes.imshow(wrong, cmap="Oranges", vmin=0, vmax=max(5.0, float(wrong.max())))
+    colours = _cells(share)
+    axes.imshow(colours)
     if classes <= 20:
         for row in range(classes):
             for column in range(classes):
@@ -95,7 +98,7 @@ def confusion_matrix(matrix: NDArray[np.int64], labels: Sequence[str]) -> bytes:
                         ha="center",
                         va="center",
                         fontsize=7.5,
-                        color=COLOURS[0] if right else INK,
+                        color=ink_on(colours[row, column]),
                         weight="bold" if right else "normal",
                     )
         axes.set_xticks(range(classes), labels, fontsize=8, rotation=0 if max(map(len, labels)) < 4 else 60)
@@ -108,20 +111,49 @@ def confusion_matrix(matrix: NDArray[np.int64], labels: Sequence[str]) -> bytes:
     return png(drawn)
 
 
-def reliability(scores: NDArray[Any], y: NDArray[np.int64], bins: int = 10) -> bytes:
-    """Accuracy against confidence: a calibrated model follows the diagonal. The size of a dot is its samples."""
-    confidence, right = scores.max(axis=1), scores.argmax(axis=1) == y
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
-    count = np.bincount(which, minlength=bins)
-    full = count > 0
-    mean = np.bincount(which, weights=confidence, minlength=bins)[full] / count[full]
-    hit = np.bincount(which, weights=right, minlength=bins)[full] / count[full]
+def _cells(share: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Percentages (n, n) -> colours (n, n, 3)."""
+    from matplotlib import colormaps
+
+    right = np.eye(len(share), dtype=bool)
+    wrong = np.where(right, 0.0, share)
+    colours = colormaps["Oranges"](wrong / max(5.0, float(wrong.max())))[..., :3]
+    colours[wrong == 0] = 1.0
+    colours[right] = colormaps["BuGn"](0.15 + 0.65 * np.diag(share) / 100)[:, :3]
+    found: NDArray[np.float64] = colours
+    return found
+
+
+def ink_on(colour: NDArray[np.float64]) -> str:
+    """Dark or white, whichever has more contrast on ``colour`` (red, green, blue, 0 to 1), by WCAG 2's luminance."""
+    linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+    luminance = float(linear @ (0.2126, 0.7152, 0.0722))
+    return "#ffffff" if (luminance + 0.05) ** 2 < 1.05 * (INK_LUMINANCE + 0.05) else INK
+
+
+def reliability(bins: Bins) -> bytes:
+    """Accuracy against confidence: a calibrated model follows the diagonal. Each dot has its number of samples."""
     drawn = figure(3.9, 3.9)
     axes = drawn.subplots()
-    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 4)))
-    axes.plot(mean, hit, color=COLOURS[0], linewidth=1, alpha=0.5)
-    axes.scatter(mean, hit, s=12 + 160 * np.sqrt(count[full] / count.max()), color=COLOURS[0], alpha=0.75, linewidth=0)
-    axes.set(xlim=(0, 1.04), ylim=(0, 1.04), xlabel="confidence", ylabel="accuracy", aspect="equal")
+    start = float(np.floor(10 * min(bins.low.min(), bins.confidence.min())) / 10)
+    axes.plot([start, 1], [start, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 4)))
+    reach = np.abs(np.stack([bins.accuracy - bins.low, bins.high - bins.accuracy]))
+    axes.errorbar(
+        bins.confidence, bins.accuracy, reach, color=COLOURS[0], fmt="o", markersize=5, elinewidth=1.2, capsize=2.5
+    )
+    for confidence, low, count in zip(bins.confidence, bins.low, bins.samples, strict=True):
+        axes.annotate(
+            f"{count:,}",
+            (confidence, low),
+            xytext=(0, -4),
+            textcoords="offset points",
+            ha="center",
+            va="top",
+            fontsize=7,
+            color=MUTED,
+        )
+    edge = 0.05 * (1 - start)
+    axes.set(xlim=(start - edge, 1 + edge), ylim=(start - 2 * edge, 1 + edge), xlabel="confidence", ylabel="accuracy")
     _plain(axes)
     return png(drawn)
 

@@ -21,11 +21,14 @@ BATCH = 64
 
 
 def calibration_samples(x: NDArray[np.float32], count: int, seed: int) -> NDArray[np.float32]:
-    """At most ``count`` rows of ``x`` (n, ...), chosen by ``seed``, in order."""
+    """At most ``count`` rows of ``x`` (n, ...), in order: one of each of ``count`` equal stretches, chosen by ``seed``.
+    What lies together in ``x``, old samples and new ones, is in them in proportion."""
     if len(x) <= count:
         return x
-    chosen = np.random.default_rng([seed, 3]).choice(len(x), count, replace=False)
-    return x[np.sort(chosen)]
+    edges = np.arange(count + 1) * len(x) // count
+    chosen = np.random.default_rng([seed, 3]).integers(edges[:-1], edges[1:])
+    rows: NDArray[np.float32] = x[chosen]
+    return rows
 
 
 def quantize_onnx(

@@ -13,13 +13,17 @@ from numpy.typing import NDArray
 
 from cloud_trainer import plots
 from cloud_trainer.data import Dataset
-from cloud_trainer.evaluate import confusion
+from cloud_trainer.evaluate import calibration_bins, confusion
 from cloud_trainer.fit import Curve
 from cloud_trainer.gates import Gates
 from cloud_trainer.package import Measured
 from shared.manifest import Manifest
 
 WORST = 16
+RELIABILITY = (
+    "How often it is right when it is this sure; on the dashed line it is honest. Each dot is as many test samples "
+    "as stand below it, of like confidence, with the 95\u00a0% interval."
+)
 
 STYLE = """
 :root{color-scheme:light}
@@ -37,6 +41,7 @@ table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th{color:#616e7c;font-weight:600;font-size:13px;text-align:left}
 th,td{padding:6px 10px 6px 0;border-bottom:1px solid #eef1f4;vertical-align:top}
 td.n,th.n{text-align:right}.best td{background:#e6f6f4}
+.warning{border-color:#e8590c;background:#fff4ec}
 .good{color:#0b7285;font-weight:600}.bad{color:#c2410c;font-weight:600}
 .scroll{overflow-x:auto}code{font-size:13px}
 """
@@ -44,7 +49,8 @@ td.n,th.n{text-align:right}.best td{background:#e6f6f4}
 
 class ReportData(Struct, frozen=True, eq=False):
     """Everything that the report shows. ``measured`` have parts ``test`` and ``reference``; ``reference``: the watched
-    inputs (n, F) of the reference split, ``watched`` their names; ``macs`` of teacher and student."""
+    inputs (n, F) of the reference split, ``watched`` their names; ``macs`` of teacher and student; ``values``: the
+    smallest and largest in a sample."""
 
     manifest: Manifest
     measured: tuple[Measured, ...]
@@ -55,8 +61,10 @@ class ReportData(Struct, frozen=True, eq=False):
     test: Dataset
     reference: NDArray[np.float64]
     watched: tuple[str, ...]
+    values: tuple[float, float]
     gates: Gates | None = None
     warm: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 def report(data: ReportData) -> str:
@@ -74,9 +82,11 @@ def report(data: ReportData) -> str:
             f"<h1>{escape(title)}</h1>",
             (
                 f'<div class="muted">{escape(manifest.task)}: {len(manifest.labels)} classes from one '
-                f"{escape(manifest.sample.kind)} of {shape} {escape(manifest.sample.dtype)} · "
+                f"{escape(manifest.sample.kind)} of {shape} {escape(manifest.sample.dtype)}, values from "
+                f"{data.values[0]:g} to {data.values[1]:g} · "
                 f"{escape(manifest.created)}</div>"
             ),
+            *(f'<section class="warning"><b>Warning:</b> {escape(text)}.</section>' for text in data.warnings),
             _tiles(data, best),
             _gates(data.gates),
             _variants(data, best),
@@ -187,7 +197,7 @@ def _answers(data: ReportData, best: Measured) -> str:
     fields, test = best.outputs["test"], data.test
     labels = data.manifest.labels
     matrix = plots.confusion_matrix(confusion(fields["index"], test.y, len(labels)), labels)
-    reliable = plots.reliability(fields["scores"], test.y)
+    bins = calibration_bins(fields["scores"], test.y)
     rows = np.arange(len(test.y))
     margin = fields["scores"][rows, test.y] - fields["scores"].max(axis=1)
     worst = np.lexsort((rows, fields["scores"][rows, test.y]))[:WORST]
@@ -205,8 +215,8 @@ def _answers(data: ReportData, best: Measured) -> str:
         )
     return (
         f'<section><h2>Answers of {escape(best.variant.id)}</h2><div class="pair">'
-        f"{_image(matrix, 'confusion matrix', 'Truth against answer, percent of each class.')}"
-        f"{_image(reliable, 'reliability', 'How often it is right when it is this sure; dots on the line are honest.')}"
+        f"{_image(matrix, 'confusion matrix', 'Truth against answer, percent of each class. Mistakes are orange.')}"
+        f"{_image(plots.reliability(bins), 'reliability', RELIABILITY)}"
         f"</div></section>{f'<section>{pictures}</section>' if pictures else ''}"
     )
 

@@ -16,11 +16,11 @@ from msgspec import Struct
 import cloud_trainer
 from cloud_trainer.card import card
 from cloud_trainer.config import TaskConfig
-from cloud_trainer.data import Dataset, Labelled, Shares, deal, digest, join, load_splits
+from cloud_trainer.data import Dataset, Labelled, Shares, deal, digest, join, load_splits, value_range
 from cloud_trainer.data.oversample import oversample
-from cloud_trainer.evaluate import best_variant, left_out, right_answers
+from cloud_trainer.evaluate import best_variant, chance_warning, left_out, right_answers
 from cloud_trainer.export.variants import Student, export_all, open_worker
-from cloud_trainer.features import encode, fit_pipeline, sample_spec
+from cloud_trainer.features import encode, fit_pipeline, float_warning, sample_spec
 from cloud_trainer.fit import Encoded
 from cloud_trainer.gates import GATES_NAME, Gates, better, decide, no_worse, save_gates
 from cloud_trainer.learn import learn, load_checkpoint, save_checkpoint
@@ -36,7 +36,7 @@ from cloud_trainer.package import (
     staging,
     write_golden,
 )
-from cloud_trainer.progress import Progress, silent, within
+from cloud_trainer.progress import WARNING, Progress, silent, within
 from cloud_trainer.quantize import calibration_samples
 from cloud_trainer.report import ReportData, report
 from shared.errors import DataError, UsageError
@@ -48,13 +48,15 @@ __all__ = ["Labelled", "TrainedRelease", "train_release"]
 
 
 class TrainedRelease(Struct, frozen=True):
-    """What came of it. ``gates`` is there when there was a parent; ``left_out``: variant -> reason."""
+    """What came of it. ``gates`` is there when there was a parent; ``left_out``: variant -> reason; ``warnings`` were
+    told to the progress, too."""
 
     path: Path
     manifest: Manifest
     gates: Gates | None
     left_out: dict[str, str]
     seconds: float
+    warnings: tuple[str, ...] = ()
 
 
 def train_release(
@@ -73,7 +75,7 @@ def train_release(
     gates is written too, for people to look at: see ``gates.passed``.
 
     Raises:
-        UsageError: ``out`` exists already.
+        UsageError: ``out`` exists already and is not empty; there is no data file.
         DataError: the data cannot be used.
         ExportError: a model file could not be made.
     """
@@ -81,6 +83,10 @@ def train_release(
     progress("data", 0.0, f"loading {task.name}")
     splits = load_splits(task)
     sample = sample_spec(splits.train)
+    values = value_range(splits.train.x, "train split")
+    warnings = [text for text in (float_warning(splits.train.x, values),) if text]
+    for text in warnings:
+        progress(WARNING, 0.0, text)
     if len(splits.reference) < REFERENCE_MINIMUM:
         raise DataError(
             f"reference split: {len(splits.reference)} samples; the drift reference needs {REFERENCE_MINIMUM}"
@@ -142,6 +148,10 @@ def train_release(
         references |= {b.name: (b.name, parts[b.name]) for b in manifest.baselines[1:]}
         profile = profiles(sample, len(manifest.labels), kept, references)
         write_golden(release, splits.test.x, kept, "test")
+        chance = chance_warning(_best(manifest, kept).outputs["test"]["index"], splits.test.y, manifest.labels)
+        if chance is not None:
+            warnings.append(chance)
+            progress(WARNING, 0.9, chance)
 
         gates = _gates(manifest, parent, old, kept, splits.test, shares)
         progress("report", 0.92, "card and report")
@@ -158,11 +168,21 @@ def train_release(
             test=splits.test,
             reference=profile.watch.inputs(splits.reference.x),
             watched=profile.watch.input_names,
+            values=values,
             gates=gates,
             warm=learned.warm,
+            warnings=tuple(warnings),
         )
         documents = {
-            CARD: card(manifest, [m.variant for m in kept], data=counts, left_out=reasons, notes=_notes(learned.macs)),
+            CARD: card(
+                manifest,
+                [m.variant for m in kept],
+                data=counts,
+                values=values,
+                left_out=reasons,
+                notes=_notes(learned.macs),
+                warnings=warnings,
+            ),
             REPORT: report(data),
         }
         manifest = finish(manifest, release, kept, profile, documents)
@@ -171,7 +191,7 @@ def train_release(
         save_gates(gates, out.parent / GATES_NAME)
     seconds = time.monotonic() - started
     progress("done", 1.0, f"{out} in {seconds:.1f} s")
-    return TrainedRelease(out, manifest, gates, reasons, round(seconds, 2))
+    return TrainedRelease(out, manifest, gates, reasons, round(seconds, 2), tuple(warnings))
 
 
 def _with_new(old: Dataset, shares: Sequence[Shares], seed: int) -> Dataset:
@@ -234,6 +254,11 @@ def _gate(measured: Sequence[Measured], gate_points: float) -> tuple[list[Measur
     return kept, reasons
 
 
+def _best(manifest: Manifest, kept: Sequence[Measured]) -> Measured:
+    chosen = best_variant(msgspec.structs.replace(manifest, variants=tuple(one.variant for one in kept)))
+    return next(one for one in kept if one.variant.id == chosen.id)
+
+
 def _gates(
     manifest: Manifest,
     parent: Path | None,
@@ -245,8 +270,7 @@ def _gates(
     """Candidate against parent, each with its best variant; ``None`` without a parent."""
     if parent is None or old is None:
         return None
-    chosen = best_variant(msgspec.structs.replace(manifest, variants=tuple(one.variant for one in kept)))
-    best = next(one for one in kept if one.variant.id == chosen.id)
+    best = _best(manifest, kept)
     found = [
         no_worse(right_answers(parent, test.x, test.y, test.labels), best.outputs["test"]["index"] == test.y),
     ]

@@ -26,6 +26,19 @@ SCORES = "scores"
 """The first output's role when the model ends in a softmax of its own; else it is ``logits``."""
 
 
+def runtime_of(file: Path) -> tuple[str, str]:
+    """The runtime that reads ``file``, and its short name.
+
+    Raises:
+        UsageError: no such file, or neither .onnx nor .tflite.
+    """
+    if file.suffix not in RUNTIMES:
+        raise UsageError(f"{file}: expected a .onnx or .tflite file")
+    if not file.is_file():
+        raise UsageError(f"{file}: no such file")
+    return RUNTIMES[file.suffix]
+
+
 def read_variant(file: Path, release: Path, classes: int) -> Variant:
     """Copy ``file`` into ``release/variants`` and describe it: ``<precision>-<runtime>``, one input, first output
     (n, classes), second output, if it is (n, E) too, the embedding.
@@ -35,11 +48,7 @@ def read_variant(file: Path, release: Path, classes: int) -> Variant:
         MissingExtraError: the runtime that reads it is not installed.
         ExportError: the runtime refuses it, or it has other tensors than a classifier.
     """
-    if file.suffix not in RUNTIMES:
-        raise UsageError(f"{file}: expected a .onnx or .tflite file")
-    if not file.is_file():
-        raise UsageError(f"{file}: no such file")
-    runtime, short = RUNTIMES[file.suffix]
+    runtime, short = runtime_of(file)
     if runtime not in available():
         raise MissingExtraError(f"reading {file.name}", EXTRA[runtime])
     inputs, outputs, integer = _onnx(file) if runtime == "onnxruntime" else _tflite(file)

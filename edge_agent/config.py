@@ -44,7 +44,8 @@ class CommandSource(Struct, frozen=True, tag="command", tag_field="kind", forbid
 
 
 class NpzSource(Struct, frozen=True, tag="npz", tag_field="kind", forbid_unknown_fields=True):
-    """Samples of an ``.npz`` file (array ``x``, optional ``ids``), played at ``rate_hz``, once."""
+    """Samples of an ``.npz`` file (array ``x``, optional ``ids``), played at ``rate_hz``, once. Where there are no
+    ids, the engine makes some."""
 
     path: str
     rate_hz: Annotated[float, Meta(gt=0)] = 30.0

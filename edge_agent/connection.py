@@ -11,6 +11,7 @@ import queue
 import random
 import ssl
 import threading
+import time
 from typing import Any, Literal, NamedTuple
 
 import paho.mqtt.client as mqtt
@@ -20,6 +21,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from edge_agent.breaks import Breaks
 from shared.enrolment import BrokerAddress
 from shared.errors import ConfigError
 from shared.messages import JSON, SCHEMA
@@ -82,7 +84,7 @@ class Connection:
     def __init__(
         self,
         broker: BrokerAddress,
-        client_id: str,
+        identity: str,
         will: Publication,
         config: LinkConfig,
         events: queue.SimpleQueue[Event],
@@ -91,7 +93,8 @@ class Connection:
         self._config = config
         self._events = events
         self._stopping = threading.Event()
-        self._was_connected = False
+        self._breaks = Breaks(identity)
+        client_id = identity.replace("/", ".")  # a slash kills the broker that iotcore embeds
         self._thread = threading.Thread(target=self._serve, name="mqtt-network", daemon=True)
         self._client = client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5)
         client.connect_timeout = config.connect_timeout
@@ -141,18 +144,25 @@ class Connection:
         return None if info.rc == mqtt.MQTT_ERR_QUEUE_SIZE else info.mid
 
     def _serve(self) -> None:
-        attempt = 0
         while not self._stopping.is_set():
-            self._was_connected = False
+            self._breaks.trying()
             try:
                 self._session()
             except OSError as error:
-                self._events.put(Event("disconnect", error.strerror or str(error) or type(error).__name__))
+                self._failed(error.strerror or str(error) or type(error).__name__)
             except Exception as error:
                 log.exception("the MQTT client failed; connecting again")
-                self._events.put(Event("disconnect", str(error) or type(error).__name__))
-            attempt = 1 if self._was_connected else attempt + 1
-            self._stopping.wait(backoff(attempt, self._config, random.random()))  # noqa: S311  (no secret)
+                self._failed(str(error) or type(error).__name__)
+            self._stopping.wait(backoff(self._breaks.attempt, self._config, random.random()))  # noqa: S311  (no secret)
+
+    @property
+    def contested(self) -> bool:
+        """Whether another client seems to have our identity too."""
+        return self._breaks.contested
+
+    def _failed(self, reason: str) -> None:
+        self._breaks.failed()
+        self._events.put(Event("disconnect", reason))
 
     def _session(self) -> None:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho has no annotation here
@@ -172,14 +182,16 @@ class Connection:
 
     def _on_connect(self, _client: Any, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
-            self._events.put(Event("disconnect", f"the broker refuses us: {reason}"))
+            self._failed(f"the broker refuses us: {reason}")
         else:
-            self._was_connected = True
+            self._breaks.begun(time.monotonic())
             self._events.put(Event("connect", flags.session_present))
 
-    def _on_disconnect(self, _client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
-        if self._was_connected:  # else the refusal was told already
-            self._events.put(Event("disconnect", f"the connection broke: {reason}"))
+    def _on_disconnect(self, _client: Any, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
+        if self._breaks.connected:  # else the refusal was told already
+            told = flags.is_disconnect_packet_from_server
+            why = self._breaks.broke(reason.value, str(reason), time.monotonic(), told=told)
+            self._events.put(Event("disconnect", why))
 
     def _on_publish(self, _client: Any, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
         self._events.put(Event("puback", (mid, reason.value, str(reason))))

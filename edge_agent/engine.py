@@ -131,7 +131,7 @@ class Engine:
             ManifestError: no release there, or a malformed one.
             DigestError: a file is damaged.
             NoVariantError: none can run here; the message says why for each.
-            UsageError: ``path`` is a bare model file.
+            UsageError: ``path`` is a bare model file, or there is no such ``variant``.
         """
         from edge_agent.config import SelectionConfig
         from edge_agent.selection import row_of, select
@@ -143,15 +143,15 @@ class Engine:
                 f"{release}: a bare model file cannot be run yet; make a release of it first: cloud-trainer package"
             )
         manifest = load_manifest(release)
+        profiles = ProfileSet.load(manifest.profile.verify(release))
         config = selection or SelectionConfig()
         forced = variant or config.variant
         if forced is None:
             chosen, rows = select(manifest, release, config, threads=threads, cache=cache)
         else:
-            chosen = manifest.variant(forced)
+            chosen = _named(manifest, forced)
             chosen.file.verify(release)
             rows = [row_of(chosen, chosen=True, why="asked for by name")]
-        profiles = ProfileSet.load(manifest.profile.verify(release))
         engine = cls(manifest, release, chosen, threads=threads, profiles=profiles, device=device)
         engine.selection = rows
         return engine
@@ -242,8 +242,8 @@ class Engine:
         names = ids if ids is not None else [f"{self._prefix}-{next(self._ids)}" for _ in batch]
         answers = []
         for i, name in enumerate(names):
-            row = {field: values[i] for field, values in fields.items()}
-            answer = Answer(name, row["label"], float(row["score"]), row["scores"], row, latency)
+            row = {field: _plain(values[i]) for field, values in fields.items()}
+            answer = Answer(name, row["label"], row["score"], row["scores"], row, latency)
             answers.append(answer)
             with self._lock:
                 self.health.add(latency)
@@ -367,6 +367,18 @@ class _Closed:
 
     def close(self) -> None:
         """Closing twice is harmless."""
+
+
+def _named(manifest: Manifest, variant: str) -> Variant:
+    try:
+        return manifest.variant(variant)
+    except ManifestError as error:  # the release is as it should be; what was asked for is not
+        raise UsageError(str(error)) from error
+
+
+def _plain(value: Any) -> Any:
+    """A single number or text as Python's own, as ``infer`` gives it; arrays as they are."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _with_temperature(pipeline: Pipeline, temperature: float) -> Pipeline:

@@ -17,7 +17,8 @@ class Inputs:
     """Checks for one kind of sample.
 
     An array of the very shape and dtype passes as it is, without a copy. Lists, and arrays of another numeric dtype
-    whose values the sample's dtype can hold, are converted.
+    whose values the sample's dtype can hold, are converted; but an array of whole numbers is not taken for floats: it
+    is most likely raw (0 to 255) where the training data was scaled (0 to 1), and the answers would be silently wrong.
 
     >>> Inputs(SampleSpec("uint8", (2,))).one([3, 300])
     Traceback (most recent call last):
@@ -38,7 +39,7 @@ class Inputs:
         if type(sample) is np.ndarray and sample.dtype is self._dtype and sample.shape == self._shape:
             x: Array = sample
         else:
-            x = self._converted(_as_array(sample), self._shape)
+            x = self._converted(self._as_array(sample), self._shape)
         if self._floating and not np.isfinite(x).all():
             raise InputError(f"sample has {int((~np.isfinite(x)).sum())} values that are NaN or infinite")
         return x
@@ -49,7 +50,7 @@ class Inputs:
         Raises:
             InputError: shape, dtype or values do not fit.
         """
-        array = _as_array(samples)
+        array = self._as_array(samples)
         if array.shape == (0,):
             array = np.empty((0, *self._shape), self._dtype)
         x = self._converted(array, (len(array) if array.ndim else 0, *self._shape))
@@ -72,9 +73,15 @@ class Inputs:
             raise InputError(f"expected {self._dtype.name} values, got {array.dtype.name} that it cannot hold")
         return x
 
-
-def _as_array(values: ArrayLike) -> Array:
-    try:
-        return np.asarray(values)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"samples must be regular arrays of numbers: {error}") from error
+    def _as_array(self, values: ArrayLike) -> Array:
+        try:
+            array = np.asarray(values)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"samples must be regular arrays of numbers: {error}") from error
+        counted = isinstance(values, list | tuple) and array.dtype == np.asarray([0]).dtype  # no dtype was given
+        if self._floating and array.dtype.kind in "iu" and not counted:
+            raise InputError(
+                f"expected {self._dtype.name} values, got {array.dtype.name}; "
+                "convert them the way the training data was"
+            )
+        return array

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import paho.mqtt.client as mqtt
 
+from edge_agent.breaks import STEADY_SECONDS
 from edge_agent.connection import Connection, Event, LinkConfig, Publication
 from edge_agent.outbox import Outbox
 from shared import topics
@@ -68,6 +69,7 @@ class Link:
         """When ``connected`` changed last, by ``clock``."""
         self.error = "not connected yet"
         """Why there is no connection; empty while there is one."""
+        self._told = ""  # the trouble that was logged last
         self._enrolment = enrolment
         self._outbox = outbox
         self._config = config or LinkConfig()
@@ -84,8 +86,8 @@ class Link:
         self._first_connect = True
         self._status_topic = topics.up(enrolment.site, enrolment.device, "status")
         will = Publication(self._status_topic, encode(self._status("offline")), qos=1, retain=True)
-        client_id = f"{enrolment.site}.{enrolment.device}"  # no slash: it kills the broker that iotcore embeds
-        self._connection = Connection(enrolment.broker, client_id, will, self._config, self._events)
+        identity = f"{enrolment.site}/{enrolment.device}"
+        self._connection = Connection(enrolment.broker, identity, will, self._config, self._events)
         self._thread = threading.Thread(target=self._run, name="mqtt-publish", daemon=True)
         outbox.wake = lambda: self._events.put(Event("wake"))
 
@@ -180,7 +182,8 @@ class Link:
     def _on_connected(self, *, session_present: bool) -> None:
         self.connected, self.error, self.since = True, "", self._clock()
         broker = self._enrolment.broker
-        log.info("connected to the broker at %s:%d", broker.host, broker.port)
+        level = logging.DEBUG if self._connection.contested else logging.INFO  # in a tug of war it would come for ever
+        log.log(level, "connected to the broker at %s:%d", broker.host, broker.port)
         anew = self._first_connect or not session_present
         self._first_connect = False
         if anew:
@@ -193,10 +196,13 @@ class Link:
             self._dirty.update(dict.fromkeys(self._retained if anew else [self._status_topic]))
 
     def _on_disconnected(self, reason: str) -> None:
-        if self.connected or reason != self.error:
-            log.warning("no connection to the broker: %s; messages wait in the outbox", reason)
         if self.connected:
+            if self._clock() - self.since >= STEADY_SECONDS:
+                self._told = ""
             self.since = self._clock()
+        if reason != self._told:
+            log.warning("no connection to the broker: %s; messages wait in the outbox", reason)
+            self._told = reason
         self.connected, self.error = False, reason
         self._plain.clear()
 

@@ -32,6 +32,7 @@ log = logging.getLogger("edge_agent.selection")
 WARM_UP = 20
 LEAST_RUNS = 50
 SAMPLES_PER_MEASUREMENT = 64
+NOT_DOWNLOADED = "not downloaded"
 
 
 class Measured(Struct, frozen=True):
@@ -241,7 +242,7 @@ def _measured(
 
 
 def _absent(variant: Variant, release: Path) -> str:
-    return "" if inside(release, variant.file.path).exists() else "not downloaded"
+    return "" if inside(release, variant.file.path).exists() else NOT_DOWNLOADED
 
 
 def _read(cache: Path | None, key: tuple[str, str, int]) -> list[SelectionRow]:

@@ -44,18 +44,18 @@ def main(
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     name = _command(words, commands)
-    parser = Parser(prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if name is not None:
+        return _run(prog, name, commands[name], words[len(name.split()) :])
+    group = _group(words, commands)
+    if group:
+        parser = _overview(f"{prog} {words[0]}", "", group)
+        parser.parse_args(words[1:2])
+        parser.error("needs one of: " + ", ".join(group))
+    parser = _overview(prog, description, commands)
     parser.add_argument("--version", action="version", version=f"%(prog)s {version}")
-    if name is None:
-        _overview(parser, prog, commands)
-        parser.parse_args(words[:1])
-        if words and not words[0].startswith("-"):
-            group = [command for command in commands if command.split()[0] == words[0]]
-            if group:
-                parser.error(f"{words[0]} needs one of: " + ", ".join(command.split()[1] for command in group))
-        parser.print_help()
-        return USAGE if words else DONE
-    return _run(prog, name, commands[name], words[len(name.split()) :])
+    parser.parse_args(words[:1])
+    parser.print_help(sys.stderr)
+    return USAGE
 
 
 def _command(words: Sequence[str], commands: Mapping[str, tuple[str, str]]) -> str | None:
@@ -66,13 +66,25 @@ def _command(words: Sequence[str], commands: Mapping[str, tuple[str, str]]) -> s
     return None
 
 
-def _overview(parser: Parser, prog: str, commands: Mapping[str, tuple[str, str]]) -> None:
+def _group(words: Sequence[str], commands: Mapping[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """The commands of two words that begin with ``words[0]``, by their second word."""
+    parts = [(*command.split(), "")[:2] for command in commands]
+    return {second: commands[f"{first} {second}"] for first, second in parts if second and first in words[:1]}
+
+
+def _overview(prog: str, description: str, commands: Mapping[str, tuple[str, str]]) -> Parser:
     width = max(map(len, commands)) + 2
     lines = [f"  {name:<{width}}{text}" for name, (_, text) in commands.items()]
-    parser.epilog = "commands:\n" + "\n".join(lines) + f"\n\n{prog} COMMAND --help tells more."
+    parser = Parser(
+        prog=prog,
+        description=description,
+        epilog="commands:\n" + "\n".join(lines) + f"\n\n{prog} COMMAND --help tells more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "command", nargs="?", metavar="COMMAND", choices=list(dict.fromkeys(c.split()[0] for c in commands))
     )
+    return parser
 
 
 def _run(prog: str, name: str, command: tuple[str, str], words: Sequence[str]) -> int:

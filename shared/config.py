@@ -10,6 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from shared.errors import ConfigError
+from shared.files import reason
 
 T = TypeVar("T")
 
@@ -25,7 +26,9 @@ def load_toml(path: Path, type_: type[T]) -> T:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError("no such file", file=str(path)) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {reason(error)}", file=str(path)) from error
+    except UnicodeDecodeError as error:
         raise ConfigError(f"cannot be read: {error}", file=str(path)) from error
     return parse_toml(text, type_, file=str(path))
 
@@ -41,23 +44,10 @@ def parse_toml(text: str, type_: type[T], *, file: str = "<string>") -> T:
     try:
         return msgspec.convert(data, type_, strict=True)
     except msgspec.ValidationError as error:
-        message, keys = _split(str(error))
+        from shared.explain import explain
+
+        message, keys = explain(error, type_)
         raise ConfigError(message, file=file, line=_line_of(text, keys)) from None
-
-
-def _split(message: str) -> tuple[str, list[str]]:
-    """Turn ``Expected `int`, got `str` - at `$.broker.port``` into a sentence and the path of keys."""
-    found = re.search(r" - at `(?:key in )?\$?([^`]*)`$", message)
-    keys = re.findall(r"[A-Za-z0-9_-]+", found.group(1)) if found else []
-    text = message[: found.start()] if found else message
-    unknown = re.search(r"unknown field `([^`]+)`", text)
-    if unknown:
-        keys.append(unknown.group(1))
-        return f"unknown key {'.'.join(keys)!r}; check the spelling", keys
-    missing = re.search(r"missing required field `([^`]+)`", text)
-    if missing:
-        return f"missing key {'.'.join([*keys, missing.group(1)])!r}", keys
-    return f"{'.'.join(keys) or 'file'}: {text[:1].lower()}{text[1:]}", keys
 
 
 def _line_of(text: str, keys: list[str]) -> int | None:

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from shared.errors import UNREADABLE, ConfigError
-from shared.files import write_atomic
+from shared.files import reason, write_atomic
 from shared.manifest import Name
 
 FORMAT = 1
@@ -55,7 +55,11 @@ def load_enrolment(path: Path) -> Enrolment:
     try:
         enrolment = msgspec.json.decode(path.read_bytes(), type=Enrolment)
     except OSError as error:
-        raise ConfigError(f"enrolment file cannot be read: {error.strerror}", file=str(path)) from error
+        raise ConfigError(f"enrolment file cannot be read: {reason(error)}", file=str(path)) from error
+    except msgspec.ValidationError as error:
+        from shared.explain import explain
+
+        raise ConfigError(f"not an enrolment file: {explain(error, Enrolment)[0]}", file=str(path)) from error
     except UNREADABLE as error:
         raise ConfigError(f"not an enrolment file: {error}", file=str(path)) from error
     if enrolment.format != FORMAT:

@@ -26,10 +26,15 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         OSError: the directory is missing, full or not writable; nothing is left behind.
     """
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        _write_aside(path, data, mode)
     except OSError as error:
-        error.filename = str(path)  # the temporary name says nothing to anybody
+        error.filename, error.filename2 = str(path), None  # the temporary name says nothing to anybody
         raise
+    fsync_directory(path.parent)
+
+
+def _write_aside(path: Path, data: bytes, mode: int) -> None:
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     aside = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -41,7 +46,17 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
-    fsync_directory(path.parent)
+
+
+def reason(error: OSError) -> str:
+    """Why the system refused a file, in words, without the file's name.
+
+    >>> reason(FileNotFoundError(2, "No such file or directory", "a.toml"))
+    'No such file or directory'
+    """
+    if isinstance(error, IsADirectoryError):
+        return "it is a directory, not a file"
+    return error.strerror or str(error)
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -190,8 +190,10 @@ def decode_manifest(data: bytes, *, where: str = MANIFEST_NAME) -> Manifest:
         if found != FORMAT:
             raise ManifestError(f"{where}: format {found}, but this version of sanderling reads format {FORMAT}")
         manifest = msgspec.json.decode(data, type=Manifest)
-    except UNREADABLE as error:
+    except msgspec.ValidationError as error:
         raise ManifestError(f"{where}: {error}") from error
+    except UNREADABLE as error:
+        raise ManifestError(f"{where}: damaged or cut short ({error}); fetch the release again") from error
     ids = [variant.id for variant in manifest.variants]
     if len(set(ids)) != len(ids):
         raise ManifestError(f"{where}: variant ids must differ, got {', '.join(ids)}")

@@ -15,6 +15,7 @@ ROOT = "sanderling/v1"
 NAME_PATTERN = r"^[a-z0-9_-]{1,64}(?!\n)$"
 """Sites, devices and models are named like this; it is safe in topics, file names and URLs. (A bare ``$`` would let a
 final line break through.)"""
+NAME_WORDS = "1 to 64 of the characters a-z 0-9 _ -"
 
 Branch = Literal["up", "down", "truth"]
 
@@ -26,7 +27,7 @@ def check_name(name: str, what: str = "name") -> str:
         MessageError: it may not.
     """
     if not re.fullmatch(NAME_PATTERN, name):
-        raise MessageError(f"{what} {name!r} must be 1 to 64 of the characters a-z 0-9 _ -")
+        raise MessageError(f"{what} {name!r} must be {NAME_WORDS}")
     return name
 
 

@@ -1,7 +1,7 @@
 r"""Write the enrolment file of one device: root of trust, version floors, broker and repository.
 
 Bring the file to the device on a way that you trust, and run there: edge-agent enroll FILE. It may hold the broker's
-password, so only its owner can read it.
+password, so only its owner can read it. A file that exists is replaced with --force only.
 
 Example:
   cloud-trainer fleet enroll cam-1 --fleet fleet --site plant-7 --broker broker.local:1883 \
@@ -16,8 +16,8 @@ from pathlib import Path
 
 from cloud_trainer.registry import Registry
 from shared.cli import DONE, add_json, print_json
-from shared.enrolment import BrokerAddress, save_enrolment
-from shared.errors import UsageError
+from shared.enrolment import BrokerAddress, load_enrolment, save_enrolment
+from shared.errors import ConfigError, UsageError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--broker", metavar="HOST:PORT", required=True, help="the MQTT broker")
     parser.add_argument("--repository", metavar="URL", required=True, help="where fleet/repository is served")
     parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="the enrolment file to write")
+    parser.add_argument("--force", action="store_true", help="replace the file, if it exists")
     parser.add_argument(
         "--model", metavar="NAME", nargs="+", action="extend", default=[], help="what it may run (default: everything)"
     )
@@ -41,6 +42,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the file."""
     broker = broker_address(args)
+    if args.out.exists() and not args.force:
+        raise UsageError(f"--out {args.out} exists already{_whose(args)}; name another file or remove it")
     registry = Registry.open(args.fleet)
     enrolment = registry.enrol(
         args.device, site=args.site, broker=broker, url=args.repository, models=args.model, now=time.time()
@@ -55,6 +58,16 @@ def run(args: argparse.Namespace) -> int:
         print(f"enrolment file of {enrolment.device} for {', '.join(enrolment.models)}: {args.out}")
         print(f"on the device: edge-agent enroll {args.out.name}")
     return DONE
+
+
+def _whose(args: argparse.Namespace) -> str:
+    """Of which device the file is, if it is an enrolment file."""
+    try:
+        found = load_enrolment(args.out)
+    except ConfigError:
+        return ""
+    whose = "this very device" if found.device == args.device else found.device
+    return f" and enrols {whose} (made {found.created})"
 
 
 def broker_address(args: argparse.Namespace) -> BrokerAddress:

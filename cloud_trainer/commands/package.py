@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ from numpy.typing import NDArray
 
 import cloud_trainer
 from cloud_trainer.card import card
-from cloud_trainer.data import Dataset, check
+from cloud_trainer.data import Dataset, check, value_range
 from cloud_trainer.data.npz import read_arrays
-from cloud_trainer.evaluate import run_batch
+from cloud_trainer.evaluate import chance_warning, run_batch
+from cloud_trainer.features import float_warning
 from cloud_trainer.package import (
     CARD,
     REFERENCE_MINIMUM,
@@ -34,7 +36,7 @@ from cloud_trainer.package import (
     staging,
     write_golden,
 )
-from cloud_trainer.wrap import ends_in_softmax, fit_around, read_variant, sample_of, without_softmax
+from cloud_trainer.wrap import ends_in_softmax, fit_around, read_variant, runtime_of, sample_of, without_softmax
 from shared.cli import add_json, print_json, table
 from shared.errors import DataError, UsageError
 from shared.files import sha256_bytes
@@ -51,7 +53,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", required=True, help="names of the classes, with commas")
     parser.add_argument("--name", required=True, help="of the model: small letters, digits, '-', '_'")
     parser.add_argument("--version", type=int, default=1, help="the release's number (default: 1)")
-    parser.add_argument("--out", type=Path, required=True, help="the release directory to make; must not exist")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="the release directory to make; it must be new or empty"
+    )
     parser.add_argument("--input-scale", default="1", help="what samples are multiplied by, e.g. 1/255 (default: 1)")
     parser.add_argument("--input-offset", default="0", help="what is added after that (default: 0)")
     parser.add_argument("--note", default="", help="where the model comes from, for its card")
@@ -68,19 +72,31 @@ def run(args: argparse.Namespace) -> int:
     if args.version < 1:
         raise UsageError(f"--version {args.version}: must be at least 1")
     scale = _number(args.input_scale, "--input-scale"), _number(args.input_offset, "--input-offset")
+    for file in args.model:
+        runtime_of(file)
     x, y = _reference(args.reference, labels)
+    values = value_range(x, str(args.reference))
+    warnings = [text for text in (float_warning(x, values),) if text]
     with staging(args.out) as release:
         manifest, measured = _measure(args, release, labels, x, y, scale)
         profile = profiles(manifest.sample, len(labels), measured, {"default": ("test", x)})
         write_golden(release, x, measured, "test")
-        text = card(
+        if y is not None:
+            best = max(measured, key=lambda one: one.variant.quality["accuracy"])
+            chance = chance_warning(best.outputs["test"]["index"], y, labels)
+            warnings += [chance] if chance is not None else []
+        document = card(
             manifest,
             [one.variant for one in measured],
             data={"reference": len(x)},
+            values=values,
             left_out={},
             notes=[args.note] if args.note else (),
+            warnings=warnings,
         )
-        manifest = finish(manifest, release, measured, profile, {CARD: text})
+        manifest = finish(manifest, release, measured, profile, {CARD: document})
+    for text in warnings:
+        print(f"warning: {text}", file=sys.stderr)
     _show(args, manifest)
     return 0
 

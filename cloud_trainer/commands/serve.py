@@ -21,7 +21,7 @@ HELP = "run the controller and serve the repository"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("config", type=Path, metavar="CONTROLLER.TOML", help="see cloud_trainer/config.py")
+    parser.add_argument("config", type=Path, metavar="CONTROLLER.TOML", help="its settings: docs/configuration.md")
     parser.add_argument(
         "--ready-file",
         "--once-ready-file",

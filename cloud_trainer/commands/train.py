@@ -7,13 +7,15 @@ With --parent the candidate must pass two gates: no worse on the old hold-out an
 held-out share of the new samples. The result is in gates.json beside the release; exit code 1 when it did not pass.
 
 --labelled is a directory with one <device>.npz (arrays x, y and optionally ids) for each device.
-Progress goes to standard error: lines for people, or with --json one {"stage", "fraction", "text"} a line.
+Progress goes to standard error: lines for people, or with --json one {"stage", "fraction", "text"} a line. What you
+should know before you use the release has the stage "warning" and stands in its card and report, too.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +24,7 @@ from cloud_trainer.data.labelled import read_labelled
 from cloud_trainer.progress import JsonLines, Lines
 from shared.cli import add_json, print_json, table
 from shared.errors import GateError, MissingExtraError, UsageError
-from shared.manifest import load_manifest
+from shared.manifest import MANIFEST_NAME, load_manifest
 
 if TYPE_CHECKING:
     from cloud_trainer.train import TrainedRelease
@@ -33,7 +35,9 @@ HELP = "data to release: teacher, student, variants, profile"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
     parser.add_argument("task", type=Path, help="task.toml: what to train on what")
-    parser.add_argument("--out", type=Path, required=True, help="the release directory to make; must not exist")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="the release directory to make; it must be new or empty"
+    )
     parser.add_argument("--version", type=int, help="the release's number (default: parent's plus one, or 1)")
     parser.add_argument("--parent", type=Path, help="the release that runs now; gates compare with it")
     parser.add_argument("--labelled", type=Path, help="directory with <device>.npz of labelled samples")
@@ -45,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
     task = load_task(args.task)
     if args.labelled is not None and args.parent is None:
         raise UsageError("--labelled needs --parent: the release that those samples were collected with")
+    if args.parent is not None and not (args.parent / MANIFEST_NAME).is_file():
+        raise UsageError(f"--parent {args.parent}: not a release directory; it has no {MANIFEST_NAME}")
     parent = load_manifest(args.parent) if args.parent is not None else None
     version = args.version if args.version is not None else (parent.version + 1 if parent else 1)
     if version < 1:
@@ -56,8 +62,8 @@ def run(args: argparse.Namespace) -> int:
         if re.match(r"(torch|onnx|onnxruntime|matplotlib|sklearn)\b", error.name or ""):
             raise MissingExtraError("training", "trainer") from error
         raise
-    progress = JsonLines() if args.json else Lines()
-    trained = train_release(task, args.out, version=version, parent=args.parent, labelled=labelled, progress=progress)
+    with closing(JsonLines() if args.json else Lines()) as show:
+        trained = train_release(task, args.out, version=version, parent=args.parent, labelled=labelled, progress=show)
     if trained.gates is not None and not trained.gates.passed:
         raise GateError(f"release {task.name}/{version} did not pass: {trained.gates.text}")
     _show(trained, as_json=args.json)
@@ -76,6 +82,7 @@ def _show(trained: TrainedRelease, *, as_json: bool) -> None:
                     {"id": v.id, "bytes": v.file.bytes, "macs": v.macs, "quality": v.quality} for v in manifest.variants
                 ],
                 "left_out": trained.left_out,
+                "warnings": trained.warnings,
                 "gates": trained.gates,
                 "seconds": trained.seconds,
             }

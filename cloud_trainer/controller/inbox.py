@@ -192,7 +192,8 @@ def _reported(connection: sa.Connection, topic: topics.Topic, message: Reported,
 
 
 def _report(connection: sa.Connection, topic: topics.Topic, message: Report, now: float) -> None:
-    numbers = (message.evidence, message.p99_us, message.confidence, message.seconds, *message.effects.values())
+    latencies = message.p50_us, message.p99_us
+    numbers = (message.evidence, *latencies, message.confidence, message.seconds, *message.effects.values())
     if not all(math.isfinite(number) for number in numbers):
         raise MessageError("report has a number that is not finite")
     if message.samples > WINDOW_SAMPLES_MAX:
@@ -210,6 +211,7 @@ def _report(connection: sa.Connection, topic: topics.Topic, message: Report, now
             counts=_json(message.counts),
             evidence=message.evidence,
             errors=message.errors,
+            p50_us=message.p50_us,
             p99_us=message.p99_us,
             confidence=message.confidence,
             received=now,

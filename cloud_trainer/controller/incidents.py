@@ -43,6 +43,7 @@ LABELLED_SHARE = 0.95
 TRAINING_ATTEMPTS = 3
 FIRST_HOLD_SECONDS = 3600.0
 HOLD_DOUBLINGS = 6
+LARGEST_EVIDENCE, LARGEST_SHIFT = 1e6, 100.0  # that a text for people names
 
 
 class Incident(Struct, frozen=True, kw_only=True):
@@ -199,18 +200,28 @@ def _suspected(incident: Incident, facts: Facts, policy: Policy) -> Incident | N
     if facts.evidence >= CONFIRMING_EVIDENCE:
         reason = f"the change is real but small: {facts.effect:.2f} of {policy.minimum_effect:.2f} sigma that matter"
     else:
-        reason = f"not confirmed by {facts.reports} reports in {waited:.0f} s (evidence {facts.evidence:.2g})"
+        reason = f"not confirmed by {facts.reports} reports in {waited:.0f} s: {_evidence_text(facts.evidence)}"
     return replace(dismiss(incident, facts.now, reason), devices=tuple(sorted({*incident.devices, *affected(facts)})))
 
 
 def confirmed_text(devices: Sequence[str], facts: Facts) -> str:
     """One line for people.
 
-    >>> confirmed_text(["cam-1"], Facts(now=0, current=1, evidence=4.2e7, feature="brightness", shift=2.31, effect=2.4))
-    'cam-1 drifted (evidence 4.2e+07, brightness +2.3 sigma)'
+    >>> confirmed_text(["cam-1"], Facts(now=0, current=1, evidence=35.2, feature="brightness", shift=2.31, effect=2.4))
+    'cam-1 drifted: evidence is 35 times the alarm threshold; brightness moved most (+2.3 robust sigma)'
     """
-    what = f"{facts.feature} {facts.shift:+.1f} sigma" if facts.feature else f"effect {facts.effect:.1f}"
-    return f"{', '.join(devices)} drifted (evidence {facts.evidence:.2g}, {what})"
+    shift = max(-LARGEST_SHIFT, min(facts.shift, LARGEST_SHIFT))
+    more = "beyond " if abs(facts.shift) > LARGEST_SHIFT else ""
+    what = f"{facts.feature} moved most ({more}{shift:+.1f} robust sigma)" if facts.feature else ""
+    return f"{', '.join(devices)} drifted: {'; '.join(filter(None, (_evidence_text(facts.evidence), what)))}"
+
+
+def _evidence_text(evidence: float) -> str:
+    """Evidence multiplies from window to window: bounded, for beyond a million the number means nothing more."""
+    if evidence > LARGEST_EVIDENCE:
+        return f"evidence is over {LARGEST_EVIDENCE:,.0f} times the alarm threshold"
+    digits = 0 if evidence >= 10 else 2
+    return f"evidence is {evidence:,.{digits}f} times the alarm threshold"
 
 
 def _confirmed(incident: Incident, facts: Facts, policy: Policy) -> Incident | None:

@@ -8,7 +8,7 @@
 Rules:
 
 1. The canaries run the release first, on at least ``canary_samples`` samples each, and must look no worse than the
-   devices that still run the parent.
+   devices that still run the parent. Latency alone is compared with the device's own past: devices differ in speed.
 2. Then everyone is asked; done when every device that is online reports the release. A device that is offline finds
    the retained wish when it comes back.
 3. A refusal, a fault, bad health or a time limit aborts: everyone is asked for the parent again.
@@ -28,9 +28,13 @@ State = Literal["staged", "canary", "expanding", "done", "aborted", "rolled_back
 CLOSED: tuple[State, ...] = ("done", "rolled_back")
 
 ERROR_MARGIN = 0.01  # share of samples by which a canary may fail more often than the control group
-P99_FACTOR = 3.0
-P99_NOISE_US = 2000.0  # below this a p99 tells more about the operating system's scheduler than about the release
 CONFIDENCE_FACTOR = 0.7
+SLOWER_FACTOR = 3.0  # less may be another variant, chosen for its quality, or a warmer day
+P50_FLOOR_US = 1000.0  # slower, but still far faster than any camera
+P50_SAMPLES = 100  # the first answers of a process pay for cold caches
+P99_FLOOR_US = 25_000.0  # a few turns of a busy scheduler: two cores and ten processes wait as long now and then
+P99_WINDOWS = 5
+P99_SHARE = 0.75  # of the windows
 
 
 class Rollout(Struct, frozen=True, kw_only=True):
@@ -69,12 +73,14 @@ class Window(Struct, frozen=True):
 
     samples: int
     errors: int
+    p50_us: float
     p99_us: float
     confidence: float
 
 
 class Device(Struct, frozen=True, kw_only=True):
-    """One device as the rollout sees it. ``windows`` are those of the new release since the canaries were asked."""
+    """One device as the rollout sees it. ``windows`` are those of the new release since the canaries were asked,
+    ``before`` the device's own of the parent."""
 
     online: bool
     release: int  # that it reports
@@ -83,6 +89,7 @@ class Device(Struct, frozen=True, kw_only=True):
     fault: str = ""  # what it told, if anything, since the rollout began
     drifted: bool = False  # an alarm of its own on the new release
     windows: tuple[Window, ...] = ()
+    before: tuple[Window, ...] = ()
 
     @property
     def samples(self) -> int:
@@ -137,28 +144,55 @@ def health(device: Device, control: Sequence[Window]) -> str:
     mine, theirs = _Summary.of(device.windows), _Summary.of(control)
     if mine.errors > theirs.errors + ERROR_MARGIN:
         return f"{mine.errors:.1%} of the samples fail, {theirs.errors:.1%} in the control group"
-    if not control:
-        return ""
-    if mine.p99_us > max(P99_FACTOR * theirs.p99_us, P99_NOISE_US):
-        return f"p99 is {mine.p99_us:.0f} us, {theirs.p99_us:.0f} us in the control group"
-    if mine.confidence < CONFIDENCE_FACTOR * theirs.confidence:
+    if control and mine.confidence < CONFIDENCE_FACTOR * theirs.confidence:
         return f"mean confidence is {mine.confidence:.2f}, {theirs.confidence:.2f} in the control group"
+    if device.before:
+        return slower(device.windows, device.before, "before")
+    return slower(device.windows, control, "in the control group")
+
+
+def slower(windows: Sequence[Window], reference: Sequence[Window], where: str) -> str:
+    """Why the release is slower than its parent in the windows of ``reference``; empty: it is not, or nobody knows.
+
+    The typical answer decides: the median over windows of their p50, which neither a stalled second nor a busy machine
+    moves far. A p99 mostly tells what else the machine was doing: a window of 150 answers has it from its two slowest.
+    So it counts only where the release stalls again and again: beyond ``P99_FLOOR_US`` in ``P99_SHARE`` of at least
+    ``P99_WINDOWS`` windows. (A canary that is done after fewer is judged by its p50 alone.)
+
+    >>> usual = Window(150, 0, p50_us=120, p99_us=395, confidence=0.9)
+    >>> busy = Window(150, 0, p50_us=170, p99_us=3849, confidence=0.9)
+    >>> slower([busy] * 3, [usual] * 60, "before")
+    ''
+    >>> slower([Window(150, 0, p50_us=2400, p99_us=2600, confidence=0.9)] * 3, [usual] * 60, "before")
+    'p50 is 2400 us, 120 us before'
+    """
+    mine = [window for window in windows if window.samples]
+    theirs = [window for window in reference if window.samples]
+    if not mine or not theirs:
+        return ""
+    p50, usual = (median(window.p50_us for window in found) for found in (mine, theirs))
+    samples = sum(window.samples for window in mine)
+    if samples >= P50_SAMPLES and p50 > max(SLOWER_FACTOR * usual, P50_FLOOR_US):
+        return f"p50 is {p50:.0f} us, {usual:.0f} us {where}"
+    usual = median(window.p99_us for window in theirs)
+    limit = max(SLOWER_FACTOR * usual, P99_FLOOR_US)
+    over = [window.p99_us for window in mine if window.p99_us > limit]
+    if len(mine) >= P99_WINDOWS and len(over) >= P99_SHARE * len(mine):
+        return f"p99 is {median(over):.0f} us in {len(over)} of {len(mine)} windows, {usual:.0f} us {where}"
     return ""
 
 
 class _Summary(Struct, frozen=True):
     errors: float
-    p99_us: float  # median over windows: one stalled second must not abort a rollout
     confidence: float
 
     @classmethod
     def of(cls, windows: Sequence[Window]) -> _Summary:
         samples = sum(window.samples for window in windows)
         if not samples:
-            return cls(0.0, 0.0, 0.0)
+            return cls(0.0, 0.0)
         return cls(
             sum(window.errors for window in windows) / samples,
-            median(window.p99_us for window in windows if window.samples),
             sum(window.confidence * window.samples for window in windows) / samples,
         )
 

@@ -111,6 +111,7 @@ class RolloutDesk:
         )
         faults = {row.device: f"{row.kind}: {row.text}" for row in connection.execute(told)}
         windows = self._windows(connection, rollout.release, schema.windows.c.id > rollout.mark)
+        before = self._windows(connection, rollout.parent)
         return {
             name: Device(
                 online=bool(row.online) and now - row.seen < SILENT_SECONDS,
@@ -120,6 +121,7 @@ class RolloutDesk:
                 fault=faults.get(name, ""),
                 drifted=name in drifted,
                 windows=tuple(windows.get(name, ())),
+                before=tuple(before.get(name, ())),
             )
             for name, row in records.device_release(connection, self.model).items()
         }
@@ -140,7 +142,9 @@ class RolloutDesk:
     ) -> dict[str, list[Window]]:
         table = schema.windows
         query = (
-            sa.select(table.c.device, table.c.samples, table.c.errors, table.c.p99_us, table.c.confidence)
+            sa.select(
+                table.c.device, table.c.samples, table.c.errors, table.c.p50_us, table.c.p99_us, table.c.confidence
+            )
             .where(table.c.model == self.model, table.c.release == release, *conditions)
             .order_by(table.c.id.desc())
             .limit(CONTROL_WINDOWS * 50)
@@ -149,5 +153,5 @@ class RolloutDesk:
         for row in connection.execute(query):
             mine = found.setdefault(row.device, [])
             if len(mine) < CONTROL_WINDOWS:
-                mine.append(Window(row.samples, row.errors, row.p99_us, row.confidence))
+                mine.append(Window(row.samples, row.errors, row.p50_us, row.p99_us, row.confidence))
         return found

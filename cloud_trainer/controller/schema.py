@@ -17,7 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
@@ -94,6 +94,7 @@ windows = Table(
     Column("counts", Text, nullable=False),  # JSON: track -> counts
     Column("evidence", Float, nullable=False),
     Column("errors", BigInteger, nullable=False),
+    Column("p50_us", Float, nullable=False),
     Column("p99_us", Float, nullable=False),
     Column("confidence", Float, nullable=False),
     Column("received", Float, nullable=False),

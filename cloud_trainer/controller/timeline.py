@@ -3,7 +3,7 @@
 One JSON object a line, in the order of the decisions::
 
     {"id": 7, "time": 1718000000.2, "what": "incident", "incident": 1, "model": "digits", "state": "confirmed",
-     "text": "cam-1, cam-2 drifted (evidence 4.2e+07, brightness +2.3 sigma)", "details": {...}}
+     "text": "cam-1, cam-2 drifted: evidence is over 1,000,000 times the alarm threshold; ...", "details": {...}}
 
 ==========  ================  =========================================================================================
 what        subject key       states

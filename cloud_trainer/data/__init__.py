@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cloud_trainer.config import TaskConfig
-from cloud_trainer.data.dataset import Dataset, Splits, check, check_splits, digest, join
+from cloud_trainer.data.dataset import Dataset, Splits, check, check_splits, digest, join, value_range
 from cloud_trainer.data.factory import from_factory
 from cloud_trainer.data.labelled import Labelled, Shares, deal, read_labelled, write_labelled
 from cloud_trainer.data.npz import read_npz
@@ -25,6 +25,7 @@ __all__ = [
     "load_splits",
     "read_labelled",
     "read_npz",
+    "value_range",
     "write_labelled",
 ]
 
@@ -33,6 +34,7 @@ def load_splits(task: TaskConfig) -> Splits:
     """The data that ``task`` names, split and checked.
 
     Raises:
+        UsageError: no such file.
         ConfigError: ``[data]`` lacks what its format needs.
         DataError: the data cannot be used.
     """

@@ -3,7 +3,7 @@
 What holds for every :class:`Dataset` that passed :func:`check`:
 
 1. ``x`` and ``y`` have the same length, at least one sample of each class.
-2. ``x`` is finite and numeric; every sample has the same shape.
+2. ``x`` is finite and numeric, its floats are float32; every sample has the same shape.
 3. ``y`` is an index into ``labels``.
 """
 
@@ -53,7 +53,7 @@ class Splits(Struct, frozen=True, eq=False):
 
 
 def check(data: Dataset, where: str, *, every_class: bool = True) -> Dataset:
-    """``data`` with ``y`` as int64, if it is usable.
+    """``data`` with ``y`` as int64, and ``x`` as float32 if it is any kind of float: what the networks compute in.
 
     Raises:
         DataError: in one line: what is wrong, in which file or split, and what would be right.
@@ -71,11 +71,18 @@ def check(data: Dataset, where: str, *, every_class: bool = True) -> Dataset:
         raise DataError(f"{where}: {len(x)} samples in x but {len(y)} in y")
     if not len(y):
         raise DataError(f"{where}: no samples")
-    if np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all():
+    if np.issubdtype(x.dtype, np.floating):
+        with np.errstate(over="ignore"):  # too large for float32: infinite, which is refused
+            x = x.astype(np.float32, copy=False)
+    if x.dtype == np.float32 and not np.isfinite(x).all():
         bad = int(np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(axis=1))[0])
         raise DataError(f"{where}: sample {bad} has NaN or infinite values; clean the data first")
-    if y.min() < 0 or y.max() >= len(labels):
-        raise DataError(f"{where}: class {int(y.min() if y.min() < 0 else y.max())} is outside 0..{len(labels) - 1}")
+    if y.min() < 0:
+        raise DataError(f"{where}: y has class {int(y.min())}; classes must be 0 to N-1")
+    if y.max() >= len(labels):
+        raise DataError(
+            f"{where}: y has class {int(y.max())}, but there are {len(labels)} labels (0 to {len(labels) - 1})"
+        )
     counts = np.bincount(y, minlength=len(labels))
     if every_class and not counts.all():
         raise DataError(f"{where}: class {labels[int(counts.argmin())]!r} has no samples; every class needs some")
@@ -99,6 +106,18 @@ def check_splits(splits: Splits) -> Splits:
         if part.labels != first.labels:
             raise DataError(f"{name} split: its labels differ from the train split's")
     return Splits(**parts)
+
+
+def value_range(x: NDArray[Any], where: str) -> tuple[float, float]:
+    """The smallest and the largest value of ``x``.
+
+    Raises:
+        DataError: they are the same, so that there is nothing to tell samples apart by.
+    """
+    low, high = float(x.min()), float(x.max())
+    if low == high:
+        raise DataError(f"{where}: every value of x is {low:g}; there is nothing in it to tell classes apart")
+    return low, high
 
 
 def join(parts: Sequence[Dataset]) -> Dataset:

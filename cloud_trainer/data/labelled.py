@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cloud_trainer.data.dataset import Dataset, check
 from cloud_trainer.data.npz import read_arrays
 from cloud_trainer.data.split import stratified
-from shared.errors import DataError
+from shared.errors import DataError, UsageError
 from shared.files import sha256_bytes
 from shared.topics import NAME_PATTERN
 
@@ -40,13 +40,14 @@ def read_labelled(directory: Path) -> tuple[Labelled, ...]:
     """Every ``<device>.npz`` (arrays ``x``, ``y``, optionally ``ids``) of ``directory``, sorted by name.
 
     Raises:
-        DataError: no such directory, no files, or a file that cannot be used.
+        UsageError: no such directory, or no files in it.
+        DataError: a file cannot be used.
     """
     if not directory.is_dir():
-        raise DataError(f"{directory}: no such directory; expected one <device>.npz for each device")
+        raise UsageError(f"{directory}: no such directory; expected one <device>.npz for each device")
     files = sorted(directory.glob("*.npz"))
     if not files:
-        raise DataError(f"{directory}: no .npz files; expected one <device>.npz for each device")
+        raise UsageError(f"{directory}: no .npz files; expected one <device>.npz for each device")
     found = []
     for file in files:
         if not re.fullmatch(NAME_PATTERN, file.stem):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud_trainer.data.dataset import Dataset, check
-from shared.errors import DataError
+from shared.errors import DataError, UsageError
 
 MAX_BYTES = 4 << 30  # unpacked; more than this belongs in a factory that streams
 
@@ -19,7 +19,8 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Every array of an ``.npz`` file, without pickle; sizes are checked before anything is unpacked.
 
     Raises:
-        DataError: missing, damaged, pickled or too large.
+        UsageError: no such file.
+        DataError: damaged, pickled or too large.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -29,7 +30,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
+        raise UsageError(f"{path}: no such file") from None
     except ValueError as error:
         if "pickle" in str(error):
             raise DataError(f"{path}: holds objects instead of numbers; all samples must have one shape") from error
@@ -50,6 +51,7 @@ def read_npz(path: Path) -> Dataset:
     """A checked data set from one file.
 
     Raises:
+        UsageError: no such file.
         DataError: the file or what is in it cannot be used.
     """
     arrays = read_arrays(path)

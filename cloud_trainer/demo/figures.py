@@ -31,6 +31,7 @@ STATE_COLOURS = {
     "releasing": "#7fb77e",
 }
 WIDTH = 10.0
+LETTER = 0.0098  # of a plot's width, in the names of moments
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 10,
@@ -190,7 +191,7 @@ def sample_pictures(seed: int, device: str = "cam-1", count: int = 12) -> Figure
     return figure
 
 
-def confusions(parts: Mapping[str, Answers]) -> Figure:
+def confusions(parts: Mapping[str, Answers], unfinished: Sequence[str] = ()) -> Figure:
     """Truth against answer, before, during and after; ``parts`` by phase."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
@@ -212,7 +213,9 @@ def confusions(parts: Mapping[str, Answers]) -> Figure:
                     )
         axes.set_xticks(range(data.CLASSES), data.LABELS, fontsize=8)
         axes.set_yticks(range(data.CLASSES), data.LABELS, fontsize=8)
-        axes.set_title(f"{name}: {parts[name].accuracy:.1%} of {len(parts[name]):,}", fontsize=11, color=INK)
+        share = f"{parts[name].accuracy:.1%} of " if len(parts[name]) else ""
+        more = ", unfinished" if name in unfinished else ""
+        axes.set_title(f"{name}: {share}{len(parts[name]):,}{more}", fontsize=11, color=INK)
         axes.set_xlabel("answer")
         for spine in axes.spines.values():
             spine.set_visible(False)
@@ -241,23 +244,33 @@ def _axes(height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def levels(moments: Sequence[Mark], end: float) -> tuple[list[int], float]:
+    """How high the name of each moment stands above the plot, and where the plot must end for all to fit.
+
+    A name begins at its moment's line and stands above every later line that it reaches: names that would collide
+    read in order from the top down, and no line crosses a name.
+
+    >>> levels([Mark(8.0, "cameras go bad"), Mark(8.4, "drift confirmed"), Mark(60.0, "canary")], 80.0)[0]
+    [1, 0, 0]
+    """
+    right = max([end * 1.01, *(mark.seconds / (1 - LETTER * len(mark.text)) for mark in moments)])
+    found = [0] * len(moments)
+    for i, mark in reversed(list(enumerate(moments))):
+        reach = mark.seconds + LETTER * len(mark.text) * right
+        later = range(i + 1, len(moments))
+        found[i] = 1 + max((found[j] for j in later if moments[j].seconds < reach), default=-1)
+    return found, right
+
+
 def _mark(axes: Axes, moments: Sequence[Mark], end: float) -> None:
-    """Vertical lines with their names above the plot; names that would collide go up a line."""
-    end = max([end, *(mark.seconds for mark in moments)], default=1.0) or 1.0
-    axes.set_xlim(0, end * 1.01)
-    level_end = [-1.0, -1.0, -1.0]
-    for mark in moments:
+    """Vertical lines with their names above the plot."""
+    heights, right = levels(moments, max([end, *(mark.seconds for mark in moments)], default=1.0) or 1.0)
+    axes.set_xlim(0, right)
+    for mark, level in zip(moments, heights, strict=True):
         axes.axvline(mark.seconds, color=mark.colour, lw=1, ls=":", zorder=0)
-        width = 0.0098 * len(mark.text) * end
-        left = min(mark.seconds, end - width)
-        level = next((i for i, used in enumerate(level_end) if used < left), 2)
-        level_end[level] = left + width
+        above: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        stem = {"arrowstyle": "-", "color": mark.colour, "lw": 1, "ls": ":", "shrinkA": 0, "shrinkB": 0}
+        axes.annotate("", (mark.seconds, 1.0), xytext=(0, 10 + 12 * level), arrowprops=stem, **above)
         axes.annotate(
-            mark.text,
-            (left, 1.0),
-            xycoords=("data", "axes fraction"),
-            xytext=(0, 3 + 12 * level),
-            textcoords="offset points",
-            fontsize=9,
-            color=mark.colour,
+            mark.text, (mark.seconds, 1.0), xytext=(3, 3 + 12 * level), fontsize=9, color=mark.colour, **above
         )

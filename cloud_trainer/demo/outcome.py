@@ -38,6 +38,10 @@ class DeviceResult(Struct, frozen=True):
     alarm_seconds: float | None  # from the first bad picture to the device's own alarm
     p50_us: float
 
+    def whole(self, name: str) -> bool:
+        """Whether a phase says something: enough answers, and those after of a release that the device kept."""
+        return self.phases[name].samples >= MINIMUM_SAMPLES and (name != "after" or self.release == NEW)
+
 
 class Times(Struct, frozen=True):
     """The loop's legs in seconds; ``None`` where one did not happen."""
@@ -48,7 +52,7 @@ class Times(Struct, frozen=True):
 
 
 class Result(Struct, frozen=True):
-    """``result.json``. ``failures`` is empty if the loop closed."""
+    """``result.json``. ``failures`` is empty if the loop closed; ``cause`` is what the first of them comes from."""
 
     seed: int
     seconds: float
@@ -58,11 +62,19 @@ class Result(Struct, frozen=True):
     notes: tuple[str, ...] = ()
     machine: str = ""
     time: float = 0.0  # when it ended, seconds since 1970
+    cause: str = ""
 
     @property
     def closed(self) -> bool:
         """Whether all that had to happen did."""
         return not self.failures
+
+    @property
+    def headline(self) -> str:
+        """The outcome in one sentence."""
+        if self.closed:
+            return f"the loop closed: every device runs release {NEW}"
+        return f"the loop did not close: {self.cause or self.failures[0]}"
 
 
 def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
@@ -133,16 +145,31 @@ def judge(devices: Sequence[DeviceResult], steps: Sequence[Step], times_: Times)
         missing += [
             f"{device.device} has {found.samples} answers {name}, fewer than {MINIMUM_SAMPLES}"
             for name, found in device.phases.items()
-            if found.samples < MINIMUM_SAMPLES
+            if found.samples < MINIMUM_SAMPLES and (name != "after" or device.release == NEW)
         ]
         before, after = device.phases["before"], device.phases["after"]
-        if before.samples and after.samples and after.accuracy < before.accuracy - RECOVERED_POINTS / 100:
+        recovered = after.accuracy >= before.accuracy - RECOVERED_POINTS / 100
+        if device.whole("before") and device.whole("after") and not recovered:
             missing.append(
                 f"{device.device} was right on {before.accuracy:.1%} before and only {after.accuracy:.1%} after"
             )
         if not device.bad and device.alarms:
             missing.append(f"{device.device} has a clean camera and raised {device.alarms} alarm(s)")
     return missing
+
+
+def cause(steps: Sequence[Step]) -> str:
+    """Why the controller gave up, in its own words; empty if it did not."""
+    for step in reversed(steps):
+        if step.state in {"done", "resolved"}:
+            return ""
+        if step.what == "rollout" and step.state in {"aborted", "rolled_back"}:
+            release = f"release {step.details.get('release', NEW)}"
+            done = "was rolled back" if step.state == "rolled_back" else "was being rolled back at the end"
+            return f"{release} {done}: {step.text.removeprefix(f'{release}: ')}"
+        if step.what == "incident" and step.state == "dismissed":
+            return f"the controller gave the incident up: {step.text}"
+    return ""
 
 
 def rolling(answers: Answers, width: int = 150) -> tuple[np.ndarray, np.ndarray]:

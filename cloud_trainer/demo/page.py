@@ -18,6 +18,13 @@ from cloud_trainer.demo.record import Answers, Record, Step
 from shared.files import write_atomic
 from shared.messages import SelectionRow
 
+DEVICES_TEXT = (
+    "Accuracy with its number of answers. The p50 is of the running device: between two pictures it sleeps, so each "
+    "finds cold caches and a core that has to wake up; that makes it several times the p50 that the device "
+    "measured back to back when it chose (below)."
+)
+BENCH_TEXT = "Measured on the device before it took the release: the same few samples again and again, back to back."
+
 
 class Story:
     """All that the page shows: ``bad`` maps each bad camera to (index, time) of its first bad picture."""
@@ -67,8 +74,13 @@ def pictures(story: Story) -> dict[str, Figure]:
         "evidence": figures.evidence_over_time(story.record.points, alarms, moments, story.start),
         "rollout": figures.gantt(story.record, story.steps, moments, story.start, story.end),
         "samples": figures.sample_pictures(story.result.seed),
-        "confusion": figures.confusions(story.drifted()),
+        "confusion": figures.confusions(story.drifted(), unfinished(story.result.devices)),
     }
+
+
+def unfinished(devices: Sequence[DeviceResult]) -> tuple[str, ...]:
+    """The phases that some bad camera's device did not go through."""
+    return tuple(name for name in PHASES if not all(d.whole(name) for d in devices if d.bad))
 
 
 def render(story: Story) -> str:
@@ -78,6 +90,7 @@ def render(story: Story) -> str:
     body = [
         f'<span class="verdict {"closed" if result.closed else "open"}">{verdict}</span>',
         "<h1>From drifting cameras to a better model on every device</h1>",
+        _cause(result),
         f"<p>{escape(_introduction(result))}</p>",
         _failures(result),
         _key_figures(result),
@@ -94,9 +107,9 @@ def render(story: Story) -> str:
             drawn["rollout"],
         ),
         _section("What the cameras see", "The same digits through the good and the bad camera.", drawn["samples"]),
-        _section("Devices", "Accuracy with its number of answers.", device_table(result.devices)),
+        _section("Devices", DEVICES_TEXT, device_table(result.devices)),
         _section("Confusion of the drifted devices", "Truth against answer, per cent of each row.", drawn["confusion"]),
-        *(_section(f"Why {d} runs what it runs", "", _selection(story.record, d)) for d in data.DEVICES[:1]),
+        *(_section(f"Why {d} runs what it runs", BENCH_TEXT, _selection(story.record, d)) for d in data.DEVICES[:1]),
         _section("What the controller did", "", _steps(story)),
     ]
     css = files("cloud_trainer.demo").joinpath("page.css").read_text(encoding="utf-8")
@@ -130,6 +143,10 @@ def _section(title: str, text: str, content: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{f'<p>{escape(text)}</p>' if text else ''}{content}</section>"
 
 
+def _cause(result: Result) -> str:
+    return f'<p class="cause">{escape(result.cause)}</p>' if result.cause else ""
+
+
 def _failures(result: Result) -> str:
     lines = [*result.failures, *result.notes]
     return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>" if lines else ""
@@ -141,7 +158,9 @@ def _key_figures(result: Result) -> str:
     for name in PHASES:
         right = sum(d.phases[name].accuracy * d.phases[name].samples for d in drifted if d.phases[name].samples)
         count = sum(d.phases[name].samples for d in drifted)
-        cards.append((percent(right / count) if count else "–", f"right {name}, drifted devices"))
+        whole = name not in unfinished(drifted)
+        text = f"right {name}, drifted devices" if whole else f"right {name}: this phase is unfinished"
+        cards.append((percent(right / count) if whole else "–", text))
     legs = result.times
     cards += [
         (seconds(legs.drift_to_alarm), "from drift to alarm"),
@@ -159,10 +178,7 @@ def device_table(devices: Sequence[DeviceResult]) -> str:
         camera = "camera went bad" if device.bad else "camera stayed good"
         cells = [
             f"{_dot(device.device)}{escape(device.device)}<br><small>{camera}</small>",
-            *(
-                f"{percent(device.phases[name].accuracy)}<br><small>of {device.phases[name].samples:,}</small>"
-                for name in PHASES
-            ),
+            *(_share(device, name) for name in PHASES),
             f"{device.release}",
             f"{escape(device.variant)}<br><small>{escape(device.why)}</small>",
             seconds(device.alarm_seconds) if device.alarms else "no alarm",
@@ -171,6 +187,15 @@ def device_table(devices: Sequence[DeviceResult]) -> str:
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     head = ("device", *PHASES, "release", "variant", "alarm after", "p50")
     return _table(head, rows)
+
+
+def _share(device: DeviceResult, name: str) -> str:
+    found = device.phases[name]
+    if device.whole(name):
+        return f"{percent(found.accuracy)}<br><small>of {found.samples:,}</small>"
+    return (
+        f'<span class="unfinished">{percent(found.accuracy)}</span><br><small>of {found.samples:,}, unfinished</small>'
+    )
 
 
 def _selection(record: Record, device: str) -> str:
@@ -196,8 +221,9 @@ def _selection_row(row: SelectionRow) -> str:
 
 def _steps(story: Story) -> str:
     rows = [
-        f'<tr><td class="number">{step.time - story.start:.1f} s</td><td>{escape(step.what)} {escape(step.subject)}'
-        f"</td><td>{escape(step.state)}</td><td>{escape(step.text)}</td></tr>"
+        f'<tr><td class="fit number">{step.time - story.start:.1f} s</td>'
+        f'<td class="fit">{escape(step.what)} {escape(step.subject)}</td>'
+        f'<td class="fit">{escape(step.words)}</td><td>{escape(step.text)}</td></tr>'
         for step in story.steps
         if step.what in {"incident", "rollout", "alarm"}
     ]

@@ -124,6 +124,11 @@ class Step(Struct, frozen=True):
     text: str
     details: dict[str, Any] = {}
 
+    @property
+    def words(self) -> str:
+        """The state for people."""
+        return self.state.replace("_", " ")
+
 
 class Record(Struct):
     """What the fleet said so far, by device. Only ever added to."""

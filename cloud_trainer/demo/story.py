@@ -23,6 +23,7 @@ from cloud_trainer.demo.outcome import (
     PHASES,
     DeviceResult,
     Result,
+    cause,
     judge,
     phase,
     phases,
@@ -165,7 +166,7 @@ def loop(supervisor: Supervisor, workspace: Workspace, watch: Watch, progress: P
     def resolved() -> bool:
         for step in watch.look():
             if step.what in {"incident", "rollout"}:
-                progress.note(f"controller: {step.what} {step.state}: {step.text}")
+                progress.note(f"controller: {step.what} {step.words}: {step.text}")
         for happening in watch.record.happenings:
             if happening.kind == "drift" and happening.device not in seen_alarms:
                 seen_alarms.add(happening.device)
@@ -191,7 +192,7 @@ def doing(watch: Watch) -> str:
     if incident == "training" and watch.training:
         return f"retraining, {watch.training}"
     if incident == "releasing" and rollout:
-        return f"rollout: {rollout}"
+        return f"rollout: {rollout.replace('_', ' ')}"
     return incident or "nobody has noticed yet"
 
 
@@ -243,5 +244,6 @@ def evaluate(
     legs = times(watch.record, watch.steps, {name: when for name, (_, when) in bad.items()})
     failures = (*judge(rows, watch.steps, legs), *missed)
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    result = Result(workspace.seed, elapsed, tuple(rows), legs, failures, notes, machine, time.time())
+    why = cause(watch.steps) if failures else ""
+    result = Result(workspace.seed, elapsed, tuple(rows), legs, failures, notes, machine, time.time(), why)
     return page.Story(result, answers, watch.record, watch.steps, bad)

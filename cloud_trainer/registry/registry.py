@@ -121,6 +121,8 @@ class Registry:
         """
         manifest = load_manifest(release)
         check_publishable(manifest)
+        for file in manifest.files():
+            file.verify(release)
         for device in cohort:
             checked_name(device, "device")
         with self._exclusively():

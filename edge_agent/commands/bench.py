@@ -14,11 +14,10 @@ import numpy as np
 
 from edge_agent.config import SelectionConfig
 from edge_agent.engine import Engine
-from edge_agent.selection import select, timed
+from edge_agent.selection import timed
 from edge_agent.selftest import golden_samples, self_test
 from shared import cli
 from shared.errors import UsageError
-from shared.manifest import load_manifest
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -35,10 +34,9 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--seconds must be above 0 and at most 60, got {args.seconds:g}")
     if not 1 <= args.threads <= 64:
         raise UsageError(f"--threads must be 1 to 64, got {args.threads}")
-    manifest = load_manifest(args.release)
-    config = SelectionConfig(measure_seconds=args.seconds)
-    chosen, rows = select(manifest, args.release, config, threads=args.threads)
-    engine = Engine(manifest, args.release, chosen, threads=args.threads)
+    engine = Engine.load(args.release, selection=SelectionConfig(measure_seconds=args.seconds), threads=args.threads)
+    manifest, chosen, rows = engine.manifest, engine.variant, engine.selection
+    engine.monitor = None  # the steps are the model's; watching for drift is none of them
     try:
         self_test(engine)
         stages = stage_times(engine, args.seconds)

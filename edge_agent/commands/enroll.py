@@ -18,8 +18,8 @@ from edge_agent.connection import tls_context
 from edge_agent.state import StateDirectory
 from shared import cli
 from shared.enrolment import Enrolment, load_enrolment, save_enrolment
-from shared.errors import LinkError, UsageError
-from shared.files import write_atomic
+from shared.errors import ConfigError, LinkError, TrustError, UsageError
+from shared.files import reason, write_atomic
 
 CHECK_SECONDS = 5.0
 
@@ -58,16 +58,13 @@ def run(args: argparse.Namespace) -> int:
     enrolment = load_enrolment(args.file)
     if enrolment.broker.tls:
         tls_context(enrolment.broker)
-    if args.config_out is not None and args.config_out.exists():
-        raise UsageError(f"--config-out {args.config_out}: exists already; it is not overwritten")
-    state = StateDirectory(args.state)
+    _check_root(enrolment, args.file)
+    if args.config_out is not None:
+        _check_config_out(args.config_out, args.state)
     try:
-        args.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        save_enrolment(enrolment, state.enrolment_file)
-        if args.config_out is not None:
-            write_atomic(args.config_out, _config(args.config_out, args.state, enrolment.models[0]).encode())
+        _write(enrolment, StateDirectory(args.state), args.config_out)
     except OSError as error:
-        raise UsageError(f"{error.filename or args.state}: cannot be written: {error.strerror}") from error
+        raise UsageError(f"{error.filename or args.state}: cannot be written: {reason(error)}") from error
     print(f"enrolled {enrolment.site}/{enrolment.device} for {', '.join(enrolment.models)} in {args.state}")
     if args.check:
         for line in check(enrolment):
@@ -76,6 +73,36 @@ def run(args: argparse.Namespace) -> int:
     hint = "" if args.config_out else f' (with state = "{args.state}"; --config-out writes one)'
     print(f"next: edit {config}{hint}, then: edge-agent run {config}")
     return cli.DONE
+
+
+def _check_root(enrolment: Enrolment, file: Path) -> None:
+    from edge_agent.updates.client import verify_root
+
+    try:
+        verify_root(enrolment.root)
+    except TrustError as error:
+        text = f"its root of trust is not genuine, the file was damaged or changed ({error}); get it again"
+        raise ConfigError(text, file=str(file)) from error
+
+
+def _check_config_out(path: Path, state: Path) -> None:
+    if path.exists():
+        raise UsageError(f"--config-out {path}: exists already; it is not overwritten")
+    if not path.parent.is_dir() and path.parent.resolve() != state.resolve():
+        raise UsageError(f"--config-out {path}: there is no directory {path.parent}")
+
+
+def _write(enrolment: Enrolment, state: StateDirectory, config_out: Path | None) -> None:
+    """Both files, or none: the enrolment, which counts, comes last."""
+    state.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if config_out is not None:
+        write_atomic(config_out, _config(config_out, state.root, enrolment.models[0]).encode())
+    try:
+        save_enrolment(enrolment, state.enrolment_file)
+    except OSError:
+        if config_out is not None:
+            config_out.unlink(missing_ok=True)
+        raise
 
 
 def _config(path: Path, state: Path, model: str) -> str:

@@ -11,6 +11,7 @@ Answers go to standard output, one line each, or with --out to a file as JSON li
 from __future__ import annotations
 
 import argparse
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -22,9 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.engine import Answer, Engine
+from edge_agent.selection import NOT_DOWNLOADED
 from shared import cli
 from shared.errors import UNREADABLE, InputError, UsageError
-from shared.files import write_atomic
+from shared.files import reason, write_atomic
 from shared.messages import AnswerRecord
 
 Samples = NDArray[Any] | list[Any]
@@ -50,7 +52,11 @@ def run(args: argparse.Namespace) -> int:
     try:
         if isinstance(samples, np.ndarray) and samples.shape == engine.manifest.sample.shape:
             samples = samples[None]
-        records = list(_records(engine, samples, ids))
+        _tell_absent(engine)
+        try:
+            records = list(_records(engine, samples, ids))
+        except InputError as error:
+            raise InputError(f"{args.input}: {error}") from error
     finally:
         engine.close()
     if args.out:
@@ -58,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             write_atomic(args.out, lines)
         except OSError as error:
-            raise UsageError(f"--out {args.out}: {error.strerror}") from error
+            raise UsageError(f"--out {args.out}: {reason(error)}") from error
     if args.json:
         cli.print_json({"release": str(args.release), "variant": engine.variant.id, "answers": records})
     elif args.out:
@@ -66,6 +72,12 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(cli.table([[r.id, r.label, round(r.score, 4)] for r in records], ["id", "label", "score"]))
     return cli.DONE
+
+
+def _tell_absent(engine: Engine) -> None:
+    absent = [row.variant for row in engine.selection if row.why == NOT_DOWNLOADED]
+    if absent:
+        print(f"edge-agent infer: not in {engine.release}: {', '.join(absent)}", file=sys.stderr)
 
 
 def read_samples(path: Path) -> tuple[Samples, list[str]]:
@@ -87,7 +99,7 @@ def read_samples(path: Path) -> tuple[Samples, list[str]]:
     try:
         samples, ids = reader(path)
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}") from error
+        raise UsageError(f"{path}: {reason(error)}") from error
     except (ValueError, EOFError, zlib.error, zipfile.BadZipFile, *UNREADABLE) as error:
         raise InputError(f"{path}: {error}") from error
     if ids and len(ids) != len(samples):

@@ -22,6 +22,7 @@ from edge_agent.samples import StoredSample
 from edge_agent.service import reporting
 from edge_agent.service.commands import Commands, Refusal
 from edge_agent.service.engines import Engines
+from edge_agent.service.rate import Rate
 from edge_agent.service.releases import Releases
 from edge_agent.service.samples import SampleDesk
 from edge_agent.service.telemetry import Telemetry
@@ -73,8 +74,9 @@ class Service:
         *,
         link: LinkConfig | None = None,
     ) -> None:
-        if isinstance(config.source, NpzSource) and not Path(config.source.path).is_file():
-            raise ConfigError("source: no such file", file=config.source.path)  # now, and not with the first release
+        if isinstance(config.source, NpzSource) and not (path := Path(config.source.path)).is_file():
+            what = "is a directory, not a file" if path.is_dir() else "no such file"
+            raise ConfigError(f"source: {what}", file=str(path))  # now, and not with the first release
         self._config = config
         self._enrolment = enrolment
         self._state = state
@@ -108,6 +110,7 @@ class Service:
             leaving=self._engine_leaves,
             answer=lambda command, ok, text: self._commands.answer(command, "select", ok=ok, text=text),
         )
+        self._rate = Rate()
         now = time.monotonic()
         self._next_flush, self._next_status = now, now
         self._next_report = now + config.report.every_seconds
@@ -338,7 +341,7 @@ class Service:
                 paused=self._paused,
                 bad=self._bad,
                 lost=self._lost,
-                rate_hz=self._telemetry.rate_hz,
+                rate_hz=self._rate(self._engine.health.samples if self._engine else 0),
                 source=self._source_text(),
                 last_report=self._telemetry.last_report,
                 update=self._releases.text,

@@ -13,6 +13,7 @@ from edge_agent.health import rss_mib
 from edge_agent.link import Link
 from edge_agent.outbox import Outbox
 from edge_agent.service import reporting
+from edge_agent.service.rate import Rate
 from edge_agent.service.writer import Writer
 from edge_agent.state import SavedMonitor, StateDirectory
 from shared import topics
@@ -50,9 +51,7 @@ class Telemetry:
         self._reported: Reported | None = None
         self._predictions = 0
         self._bad_told = 0
-        self._state_samples = 0
-        self._state_time = time.monotonic()
-        self.rate_hz = 0.0
+        self._rate = Rate()
 
     def put(self, kind: str, name: str, message: UpMessage) -> None:
         """Through the outbox."""
@@ -152,17 +151,12 @@ class Telemetry:
 
     def state(self, engine: Engine | None, *, bad: int, lost: int) -> None:
         """Flat scalars for dashboards."""
-        now = time.monotonic()
-        samples = engine.health.samples if engine else 0
-        elapsed = now - self._state_time
-        self.rate_hz = max(0, samples - self._state_samples) / elapsed if elapsed > 0 else 0.0
-        self._state_samples, self._state_time = samples, now
         message = reporting.state_message(
             self.device,
             self._model,
             engine,
             now=self._clock(),
-            rate_hz=self.rate_hz,
+            rate_hz=self._rate(engine.health.samples if engine else 0),
             bad=bad,
             rss_mib=rss_mib(),
             temperature_c=temperature_c(),
@@ -173,9 +167,8 @@ class Telemetry:
         self.retain("state", self._model, message, qos=0)
 
     def engine_changed(self) -> None:
-        """Another engine runs: nothing of the last one's alarm or counters holds for it."""
+        """Another engine runs: nothing of the last one's alarm holds for it."""
         self._announced = False
-        self._state_samples, self._state_time = 0, time.monotonic()
 
     def save_monitor(self, engine: Engine) -> None:
         """Have the monitor written to disk."""

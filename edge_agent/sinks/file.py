@@ -8,6 +8,7 @@ from pathlib import Path
 from edge_agent.config import FileSink
 from edge_agent.sinks.lines import LineSink
 from shared.errors import ConfigError
+from shared.files import reason
 
 FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 
@@ -25,7 +26,7 @@ class File(LineSink):
         try:
             descriptor = os.open(self._path, FLAGS, 0o644)
         except OSError as error:
-            raise ConfigError(f"sink: cannot be written: {error.strerror}", file=config.path) from error
+            raise ConfigError(f"sink: cannot be written: {reason(error)}", file=config.path) from error
         super().__init__(config.path, descriptor)
 
     def prepare(self, size: int) -> None:

@@ -12,12 +12,14 @@ import numpy as np
 from edge_agent.config import NpzSource
 from edge_agent.sources import Sample
 from shared.errors import ConfigError
+from shared.files import reason
 
 BEHIND_MAX_SECONDS = 1.0  # a pause longer than this (sleep, a slow disk) is not caught up
 
 
 class Npz:
-    """Plays array ``x`` (n, ...) with ``ids`` (n,) or the row numbers as ids.
+    """Plays array ``x`` (n, ...) with ``ids`` (n,). Without them the engine makes ids: labels go by id, and row
+    numbers would come again with the next run and on the next device.
 
     Raises:
         ConfigError: the file is missing, no ``.npz``, or without ``x``.
@@ -39,7 +41,7 @@ class Npz:
                 self._x = file["x"]
                 self._ids = [str(name) for name in file["ids"]] if "ids" in file else None
         except OSError as error:
-            raise ConfigError(f"source: {error.strerror or error}", file=config.path) from error
+            raise ConfigError(f"source: {reason(error)}", file=config.path) from error
         except (KeyError, ValueError, IndexError, EOFError, zlib.error, zipfile.BadZipFile) as error:
             raise ConfigError(f"source: expected an .npz file with array x: {error}", file=config.path) from error
         if not self._x.ndim:
@@ -67,7 +69,7 @@ class Npz:
         samples = []
         while self._due <= now and self._next < len(self._x):
             i = self._next
-            samples.append(Sample(self._ids[i] if self._ids else str(i), self._x[i]))
+            samples.append(Sample(self._ids[i] if self._ids else None, self._x[i]))
             self._next += 1
             self._due += self._period
         return samples

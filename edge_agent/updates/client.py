@@ -10,11 +10,11 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import urllib3
 from tuf.api import exceptions as tuf_errors
-from tuf.api.metadata import TargetFile
+from tuf.api.metadata import Metadata, Root, TargetFile
 from tuf.ngclient import Updater, UpdaterConfig
 from tuf.ngclient.config import EnvelopeType
 
@@ -51,6 +51,22 @@ def judge_expiry_at(client: Updater, now: float) -> None:
         raise UpdateError("this version of python-tuf keeps its reference time elsewhere; install tuf 7")
     assert trusted is not None
     trusted.reference_time = datetime.fromtimestamp(now, UTC)
+
+
+def verify_root(root: dict[str, Any]) -> None:
+    """Refuse what python-tuf would refuse as its root of trust: no root metadata, or not signed by enough of its own
+    keys. An expired one is good to begin with.
+
+    Raises:
+        TrustError: it is no such thing.
+    """
+    try:
+        metadata = Metadata[Root].from_bytes(json.dumps(root).encode())
+        if not isinstance(metadata.signed, Root):
+            raise TrustError(f"it is {metadata.signed.type} metadata")
+        metadata.signed.verify_delegate(Root.type, metadata.signed_bytes, metadata.signatures)
+    except tuf_errors.RepositoryError as error:
+        raise TrustError(str(error)) from error
 
 
 class Session:

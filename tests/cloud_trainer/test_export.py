@@ -84,6 +84,14 @@ def test_calibration_samples_are_chosen_by_the_seed():
     assert calibration_samples(x, 1000, 1) is x
 
 
+@pytest.mark.parametrize("old", [100, 640, 901])
+def test_calibration_samples_are_of_old_and_new_data_in_proportion(old):
+    x = (np.arange(1000) >= old).astype(np.float32)[:, None]
+    chosen = calibration_samples(x, 64, 0)
+    assert len(chosen) == 64
+    assert abs(chosen.sum() - 64 * (1000 - old) / 1000) <= 1
+
+
 @pytest.mark.parametrize(
     ("machine", "version", "message"),
     [("aarch64", (3, 11), "aarch64"), ("x86_64", (3, 14), "Python 3.14"), ("x86_64", (3, 11), None)],

@@ -7,8 +7,17 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from cloud_trainer.evaluate import calibration_error, confusion, fit_temperature, left_out, softmax
-from cloud_trainer.gates import Gates, better, decide, no_worse, save_gates, sign_test
+from cloud_trainer.evaluate import (
+    calibration_bins,
+    calibration_error,
+    chance_warning,
+    confusion,
+    fit_temperature,
+    left_out,
+    softmax,
+)
+from cloud_trainer.gates import Gates, better, binomial_tail, decide, no_worse, save_gates, sign_test
+from cloud_trainer.plots import INK, INK_LUMINANCE, ink_on
 
 
 def answers(n, both, only_parent, only_candidate):
@@ -67,6 +76,58 @@ def test_temperature_undoes_a_known_scaling():
     assert fit_temperature(logits, y) == pytest.approx(1.0, abs=0.05)
     assert fit_temperature(2.5 * logits, y) == pytest.approx(2.5, abs=0.1)
     assert calibration_error(softmax(logits), y) < 0.02 < calibration_error(softmax(2.5 * logits), y)
+
+
+@pytest.mark.parametrize(("successes", "throws", "share"), [(0, 5, 0.3), (3, 5, 0.3), (700, 2000, 0.34), (5, 5, 1.0)])
+def test_binomial_tail_is_scipys(successes, throws, share):
+    expected = binomtest(successes, throws, share, alternative="greater").pvalue
+    assert binomial_tail(successes, throws, share) == pytest.approx(expected)
+
+
+def test_answers_no_better_than_the_most_frequent_class_are_warned_of():
+    y = np.repeat([0, 1, 2], [60, 20, 20])
+    always = str(chance_warning(np.zeros(100, int), y, ("cat", "dog", "owl")))
+    assert always.startswith("no better than chance: right on 60.0% of 100 test samples")
+    assert always.endswith("always saying 'cat' would be right on 60.0%")
+    lucky = np.where(np.arange(100) < 63, y, 0)  # 3 more: may be chance
+    assert chance_warning(lucky, y, ("cat", "dog", "owl")) is not None
+    learned = np.where(np.arange(100) < 75, y, 0)
+    assert chance_warning(learned, y, ("cat", "dog", "owl")) is None
+
+
+def test_calibration_bins_hold_every_sample_and_enough_of_them():
+    rng = np.random.default_rng(0)
+    scores = softmax(rng.normal(0, 1.5, (400, 4)))
+    y = (scores.cumsum(axis=1) > rng.random((400, 1))).argmax(axis=1)
+    bins = calibration_bins(scores, y)
+    assert bins.samples.sum() == 400
+    assert bins.samples.min() >= 30
+    assert len(bins.samples) > 4
+    assert (np.diff(bins.confidence) >= 0.03).all()
+    assert ((bins.low <= bins.accuracy) & (bins.accuracy <= bins.high)).all()
+    assert ((bins.low <= bins.confidence) & (bins.confidence <= bins.high)).mean() > 0.7  # honest scores
+    for i, count in enumerate(bins.samples):
+        expected = binomtest(round(bins.accuracy[i] * count), int(count)).proportion_ci(method="wilson")
+        assert (bins.low[i], bins.high[i]) == pytest.approx((expected.low, expected.high))
+
+
+def test_model_that_is_sure_of_everything_has_one_bin():
+    scores = np.tile([[0.999, 0.001]], (500, 1))
+    bins = calibration_bins(scores, np.zeros(500, int))
+    assert (bins.samples.tolist(), bins.high.tolist()) == ([500], [1.0])
+
+
+def test_few_samples_are_one_bin():
+    assert len(calibration_bins(softmax(np.eye(3)), np.arange(3)).samples) == 1
+
+
+def test_text_has_contrast_on_any_colour():
+    for colour in np.random.default_rng(0).random((200, 3)):
+        linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+        ground = float(linear @ (0.2126, 0.7152, 0.0722)) + 0.05
+        text = (INK_LUMINANCE if ink_on(colour) == INK else 1.0) + 0.05
+        assert max(ground, text) / min(ground, text) >= 3.8
+    assert (ink_on(np.ones(3)), ink_on(np.zeros(3))) == (INK, "#ffffff")
 
 
 def test_confusion_has_truth_in_rows():

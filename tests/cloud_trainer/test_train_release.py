@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from cloud_trainer.config import DataConfig, ExportConfig, ModelConfig, TaskConf
 from cloud_trainer.data import Labelled
 from cloud_trainer.export.environment import existing_python, unsupported
 from cloud_trainer.gates import Gates
+from cloud_trainer.package import staging
 from cloud_trainer.train import train_release
 from cloud_trainer.work import work_directory
 from edge_agent import Engine
@@ -62,14 +64,17 @@ def data(tmp_path_factory):
     return path
 
 
+def runtimes_of(data, litert):
+    return task_of(data, ("onnxruntime", "litert") if litert else ("onnxruntime",))
+
+
 @pytest.fixture(scope="module")
 def first(data, tmp_path_factory):
     """Release 1, with TFLite where this machine can export it."""
     litert = unsupported() is None and existing_python() is not None and "litert" in available()
-    runtimes = ("onnxruntime", "litert") if litert else ("onnxruntime",)
     out = tmp_path_factory.mktemp("releases") / "1"
     stages = []
-    trained = train_release(task_of(data, runtimes), out, version=1, progress=lambda *line: stages.append(line))
+    trained = train_release(runtimes_of(data, litert), out, version=1, progress=lambda *line: stages.append(line))
     return trained, stages, litert
 
 
@@ -79,7 +84,7 @@ def second(data, first, tmp_path_factory):
     x, y = bars(300, 5, negative=True)
     labelled = Labelled("cam-1", tuple(f"cam-1-{i}" for i in range(300)), x, y)
     out = tmp_path_factory.mktemp("candidate") / "candidate"
-    return train_release(task_of(data), out, version=2, parent=first[0].path, labelled=[labelled])
+    return train_release(runtimes_of(data, first[2]), out, version=2, parent=first[0].path, labelled=[labelled])
 
 
 def test_release_is_whole_and_every_variant_passes_its_self_test(first):
@@ -161,6 +166,24 @@ def test_retraining_passes_its_gates_and_gives_the_device_a_baseline_of_its_own(
     assert (work_directory(first[0].path) / "checkpoint.pt").exists()
 
 
+def test_int8_variants_of_a_retraining_are_as_good_on_old_and_new_samples(second):
+    assert second.left_out == {}
+    for device, negative in (("cam-1", True), ("cam-2", False)):
+        x, y = bars(300, 31, negative=negative)
+        right = {}
+        for variant in second.manifest.variants:
+            engine = Engine.load(second.path, variant=variant.id, device=device)
+            labels = np.array([second.manifest.labels.index(answer.label) for answer in engine.infer_batch(x)])
+            right[variant.id] = float((labels == y).mean())
+            engine.close()
+        for variant in second.manifest.variants:
+            if variant.precision == "int8":
+                fp32 = next(
+                    v.id for v in second.manifest.variants if (v.runtime, v.precision) == (variant.runtime, "fp32")
+                )
+                assert right[variant.id] > right[fp32] - 0.02, (device, right)
+
+
 def test_device_is_silent_on_its_new_baseline_and_the_others_on_theirs(second):
     for device, negative in (("cam-1", True), ("cam-2", False)):
         engine = Engine.load(second.path, variant="fp32-onnx", device=device)
@@ -183,6 +206,82 @@ def test_candidate_that_learned_nothing_new_fails_its_gate(data, first, tmp_path
 def test_version_must_grow(data, first, tmp_path):
     with pytest.raises(UsageError, match="must be above the parent's"):
         train_release(task_of(data), tmp_path / "1", version=1, parent=first[0].path)
+
+
+def quick(path):
+    task = task_of(path)
+    return msgspec.structs.replace(
+        task, training=msgspec.structs.replace(task.training, teacher_epochs=2, student_epochs=2)
+    )
+
+
+def test_floats_without_meaning_are_warned_of_everywhere(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "noise.npz", x=rng.random((400, 8, 8)), y=np.arange(400) % 2)
+    stages = []
+    trained = train_release(
+        quick(tmp_path / "noise.npz"), tmp_path / "1", version=1, progress=lambda *line: stages.append(line)
+    )
+    assert trained.manifest.sample.dtype == "float32"
+    told = [text for stage, _, text in stages if stage == "warning"]
+    assert told == list(trained.warnings)
+    assert told[0].startswith("x is float: devices must send float32 in the same range, found ")
+    assert told[1].startswith("no better than chance: right on ")
+    card, page = (html.unescape((trained.path / name).read_text()) for name in ("card.md", "report.html"))
+    for text in told:
+        assert text in card
+        assert text in page
+
+
+def test_bytes_that_are_learned_have_their_range_in_the_card_and_no_warning(first):
+    trained, stages, _ = first
+    assert trained.warnings == ()
+    assert "warning" not in {stage for stage, _, _ in stages}
+    card = (trained.path / "card.md").read_text()
+    assert "uint8, values from " in card
+    assert "Warning" not in card
+
+
+def test_pictures_that_are_all_the_same(tmp_path):
+    np.savez(tmp_path / "same.npz", x=np.full((400, 8, 8), 7, np.uint8), y=np.arange(400) % 2)
+    with pytest.raises(DataError, match="every value of x is 7"):
+        train_release(quick(tmp_path / "same.npz"), tmp_path / "1", version=1)
+
+
+def test_release_directory_may_be_there_if_it_is_empty(tmp_path):
+    with staging(tmp_path / "new" / "1") as release:
+        (release / "a").write_text("a")
+    (tmp_path / "empty").mkdir()
+    with staging(tmp_path / "empty") as release:
+        (release / "a").write_text("a")
+    assert (tmp_path / "new" / "1" / "a").exists()
+    assert (tmp_path / "empty" / "a").exists()
+    for taken in (tmp_path / "empty", tmp_path / "empty" / "a"):
+        with pytest.raises(UsageError, match="exists already"), staging(taken):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "gone.npz: no such file"),
+        (("--parent", "nowhere"), "--parent nowhere: not a release directory; it has no manifest.json"),
+        (("--parent", "{release}", "--labelled", "nowhere"), "nowhere: no such directory; expected one <device>.npz"),
+        (("--parent", "{release}", "--labelled", "."), "no .npz files; expected one <device>.npz"),
+        (("--labelled", "."), "--labelled needs --parent"),
+    ],
+)
+def test_files_that_are_not_there_are_named_and_exit_code_two(first, tmp_path, capsys, monkeypatch, arguments, message):
+    from cloud_trainer.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "task.toml").write_text(
+        'name = "t"\nkind = "image-classification"\n[data]\nformat = "npz"\npath = "gone.npz"\n'
+    )
+    words = [word.format(release=first[0].path) for word in arguments]
+    assert main(["train", "task.toml", "--out", "out", *words]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
 
 
 def test_failure_on_the_way_leaves_nothing_behind(data, tmp_path, monkeypatch):
@@ -234,6 +333,22 @@ def test_wrapping_model_files_that_exist_gives_a_release_that_runs(first, tmp_pa
     engine.close()
 
 
+def test_wrapping_with_classes_that_have_no_label_and_with_a_wrong_scale(first, tmp_path, capsys):
+    from cloud_trainer.cli import main
+
+    x, y = bars(200, 30)
+    np.savez(tmp_path / "reference.npz", x=x.astype(np.float64) / 255, y=y)
+    model = str(first[0].path / "variants" / "fp32.onnx")
+    arguments = ["package", "--model", model, "--reference", str(tmp_path / "reference.npz"), "--name", "wrapped"]
+    assert main([*arguments, "--out", str(tmp_path / "w"), "--labels", "a,b"]) == 1
+    assert "y has class 3, but there are 2 labels (0 to 1)" in capsys.readouterr().err
+    assert main([*arguments, "--out", str(tmp_path / "w"), "--labels", "a,b,c,d", "--input-scale", "0"]) == 0
+    warnings = capsys.readouterr().err.splitlines()
+    assert warnings[0].startswith("warning: x is float: devices must send float32 in the same range, found 0")
+    assert warnings[1].startswith("warning: no better than chance: right on 25.0% of 200 test samples")
+    assert warnings[1].removeprefix("warning: ") in (tmp_path / "w" / "card.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -242,7 +357,9 @@ def test_wrapping_model_files_that_exist_gives_a_release_that_runs(first, tmp_pa
         ({"--input-scale": "x/y"}, "expected a number or a fraction"),
         ({"--name": "Not A Name"}, "small letters"),
         ({"--model": "no.onnx"}, "no such file"),
-        ({"--reference": "no.npz"}, "no such file"),
+        ({"--reference": "no.npz"}, "no.npz: no such file"),
+        ({"--model": "no.onnx", "--labels": "a,b"}, "no.onnx: no such file"),
+        ({"--model": "no.bin", "--reference": "no.npz"}, "expected a .onnx or .tflite file"),
     ],
 )
 def test_wrapping_with_a_mistake_is_one_line(first, tmp_path, capsys, change, message):

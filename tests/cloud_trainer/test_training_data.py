@@ -8,10 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_trainer.config import DataConfig, TaskConfig
-from cloud_trainer.data import Dataset, Labelled, check, deal, digest, load_splits, read_labelled, write_labelled
+from cloud_trainer.data import (
+    Dataset,
+    Labelled,
+    check,
+    deal,
+    digest,
+    load_splits,
+    read_labelled,
+    value_range,
+    write_labelled,
+)
 from cloud_trainer.data.oversample import alter, oversample
 from cloud_trainer.data.split import split, stratified
-from shared.errors import ConfigError, DataError
+from cloud_trainer.features import float_warning
+from shared.errors import ConfigError, DataError, UsageError
 
 LABELS = ("a", "b", "c")
 
@@ -66,8 +77,8 @@ def test_digest_tells_samples_classes_and_labels_apart():
     ("x", "y", "labels", "message"),
     [
         (np.zeros((4, 8, 8)), np.zeros(4, int), ("a", "b"), "class 'b' has no samples"),
-        (np.zeros((4, 8, 8)), np.array([0, 1, 2, 0]), ("a", "b"), "class 2 is outside 0..1"),
-        (np.zeros((4, 8, 8)), np.array([0, 1, -1, 0]), ("a", "b"), "class -1 is outside 0..1"),
+        (np.zeros((4, 8, 8)), np.array([0, 1, 2, 0]), ("a", "b"), "y has class 2, but there are 2 labels (0 to 1)"),
+        (np.zeros((4, 8, 8)), np.array([0, 1, -1, 0]), ("a", "b"), "y has class -1; classes must be 0 to N-1"),
         (np.zeros((4, 8, 8)), np.array([0, 1, 0]), ("a", "b"), "4 samples in x but 3 in y"),
         (np.zeros((0, 8, 8)), np.zeros(0, int), ("a", "b"), "no samples"),
         (np.zeros((4, 8, 8)), np.zeros(4), ("a", "b"), "expected one integer class per sample"),
@@ -75,6 +86,7 @@ def test_digest_tells_samples_classes_and_labels_apart():
         (np.zeros(2), np.array([0, 1]), ("a", "b"), "expected (samples, ...)"),
         (np.zeros((2, 8)), np.array([0, 0]), ("a",), "at least two"),
         (np.array([[0.0], [1.0], [np.nan]]), np.array([0, 1, 0]), ("a", "b"), "sample 2 has NaN"),
+        (np.array([[0.0], [1e300], [1.0]]), np.array([0, 1, 0]), ("a", "b"), "sample 1 has NaN or infinite"),
     ],
 )
 def test_unusable_data_is_refused_in_one_line(x, y, labels, message):
@@ -108,7 +120,6 @@ def test_npz_file_gives_disjoint_parts_and_names(tmp_path):
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (lambda path: None, "no such file"),
         (lambda path: path.write_bytes(b"no archive"), "not a readable .npz"),
         (lambda path: np.savez(path, x=np.zeros((4, 8, 8))), "no array 'y'"),
         (
@@ -122,6 +133,32 @@ def test_unreadable_files_are_refused_in_one_line(tmp_path, write, message):
     write(path)
     with pytest.raises(DataError, match=message):
         load_splits(task(format="npz", path=str(path)))
+
+
+@pytest.mark.parametrize("read", [lambda path: load_splits(task(format="npz", path=str(path))), read_labelled])
+def test_data_that_is_not_there_is_wrong_use(tmp_path, read):
+    with pytest.raises(UsageError, match=f"{tmp_path / 'gone'}: no such"):
+        read(tmp_path / "gone")
+
+
+def test_floats_become_float32_and_bytes_stay_bytes():
+    y = np.arange(3)
+    for dtype in (np.float16, np.float32, np.float64):
+        assert check(Dataset(np.eye(3, dtype=dtype), y, LABELS), "x").x.dtype == np.float32
+    for dtype in (np.uint8, np.uint16):
+        assert check(Dataset(np.eye(3, dtype=dtype), y, LABELS), "x").x.dtype == dtype
+
+
+def test_floats_are_warned_of_with_their_range_and_bytes_are_not():
+    x = np.linspace(0, 1, 64, dtype=np.float32).reshape(1, 8, 8)
+    said = float_warning(x, value_range(x, "x"))
+    assert said == "x is float: devices must send float32 in the same range, found 0 to 1"
+    assert float_warning(images().x, (0, 255)) is None
+
+
+def test_samples_that_are_all_the_same_value():
+    with pytest.raises(DataError, match="train split: every value of x is 7"):
+        value_range(np.full((4, 8, 8), 7, np.uint8), "train split")
 
 
 @pytest.mark.parametrize(
@@ -156,7 +193,7 @@ def test_held_out_share_is_never_trained_on_and_the_same_for_the_same_seed():
     ("x", "y", "message"),
     [
         (np.zeros((40, 4, 4), np.uint8), np.arange(40) % 3, "the model takes uint8"),
-        (np.zeros((40, 8, 8), np.uint8), np.arange(40), "outside 0..2"),
+        (np.zeros((40, 8, 8), np.uint8), np.arange(40), r"y has class 39, but there are 3 labels \(0 to 2\)"),
         (np.zeros((1, 8, 8), np.uint8), np.zeros(1, int), "too few"),
     ],
 )

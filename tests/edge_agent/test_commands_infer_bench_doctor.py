@@ -110,6 +110,35 @@ def test_infer_into_a_missing_directory_and_from_a_damaged_release(release, own_
     assert "the file is damaged" in error
 
 
+def test_infer_names_the_file_whose_samples_do_not_fit(release, tmp_path, capsys):
+    np.savez(tmp_path / "wrong.npz", x=np.zeros((2, 8, 8), np.uint8))
+    assert infer(release, tmp_path / "wrong.npz") == 1
+    assert f"{tmp_path / 'wrong.npz'}: expected shape (2, 16, 16), got (2, 8, 8)" in capsys.readouterr().err
+
+
+def test_infer_with_a_variant_that_there_is_not(release, samples, capsys):
+    assert main(["infer", str(release), str(samples[0]), "--variant", "int4-onnx"]) == 2
+    assert "has no variant 'int4-onnx'; it has fp32-onnx" in capsys.readouterr().err
+
+
+def test_infer_says_which_variants_are_not_there(own_release, samples, capsys):
+    (own_release / "variants/int8-onnx.onnx").unlink()
+    assert main(["infer", str(own_release), str(samples[0]), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == f"edge-agent infer: not in {own_release}: int8-onnx\n"
+    assert len(json.loads(captured.out)["answers"]) == 5
+
+
+@pytest.mark.parametrize("command", ["infer", "bench"])
+@pytest.mark.parametrize("file", ["profile.npz", "variants/fp32-onnx.onnx"])
+def test_a_release_that_was_cut_short_is_refused(own_release, samples, capsys, command, file):
+    (own_release / file).write_bytes((own_release / file).read_bytes()[:-7])
+    assert main([command, str(own_release), *([str(samples[0])] if command == "infer" else [])]) == 1
+    captured = capsys.readouterr()
+    assert "the file is damaged" in captured.err
+    assert captured.out == ""
+
+
 def test_a_bare_model_file_is_for_later(samples, capsys):
     assert infer("model.onnx", samples[0]) == 2
     assert "cloud-trainer package" in capsys.readouterr().err

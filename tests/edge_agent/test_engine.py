@@ -8,6 +8,7 @@ import pytest
 
 from edge_agent import Answer, Engine
 from edge_agent.config import SelectionConfig
+from edge_agent.inputs import Inputs
 from shared.errors import (
     BackendError,
     DigestError,
@@ -17,7 +18,7 @@ from shared.errors import (
     ProfileError,
     UsageError,
 )
-from shared.manifest import Baseline, load_manifest, reference_file, save_manifest
+from shared.manifest import Baseline, SampleSpec, load_manifest, reference_file, save_manifest
 from shared.pipeline.postprocess import TopK
 from shared.pipeline.preprocess import Clip, Scale, Standardize
 from tests.releases import ALL_VARIANTS, LABELS, digits, make_release, reference_answers, run_file, softmax
@@ -114,6 +115,9 @@ def test_an_answer_has_everything_and_plain_types(one):
     assert answer.scores.sum() == pytest.approx(1)
     (batched,) = one.infer_batch(digits(1)[0])
     assert (type(batched.label), type(batched.score)) == (str, float)
+    kinds = {name: type(value) for name, value in answer.outputs.items()}
+    assert kinds["index"] is int
+    assert {name: type(value) for name, value in batched.outputs.items()} == kinds
 
 
 @pytest.mark.parametrize(
@@ -144,6 +148,19 @@ def test_lists_and_other_dtypes_with_the_same_values_are_taken(one):
     expected = one.infer(sample).scores
     for same in (sample.tolist(), sample.astype(np.int64), sample.astype(np.float32), np.asfortranarray(sample)):
         np.testing.assert_array_equal(one.infer(same).scores, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_whole_numbers_in_an_array_are_no_floats(dtype):
+    inputs = Inputs(SampleSpec("float32", (2,)))
+    text = f"expected float32 values, got {np.dtype(dtype).name}; convert them the way the training data was"
+    for call, sample in ((inputs.one, [3, 16]), (inputs.many, [[3, 16]])):
+        with pytest.raises(InputError, match=text):
+            call(np.array(sample, dtype))
+        np.testing.assert_array_equal(call(sample), np.array(sample, np.float32))  # as from JSON, which has one number
+        np.testing.assert_array_equal(call(np.array(sample, np.float64)), np.array(sample, np.float32))
+    with pytest.raises(InputError, match="expected float32 values, got uint8"):
+        inputs.many([np.array([3, 16], np.uint8)])
 
 
 def test_batches_that_do_not_fit_are_named(one):
@@ -263,7 +280,7 @@ def test_a_pipeline_without_labels_is_refused_at_load(own_release):
 def test_the_release_must_exist_and_the_variant_too(tmp_path, release):
     with pytest.raises(ManifestError, match="not a release directory"):
         Engine.load(tmp_path / "nothing")
-    with pytest.raises(ManifestError, match="no variant 'int4-onnx'; it has fp32-onnx"):
+    with pytest.raises(UsageError, match="no variant 'int4-onnx'; it has fp32-onnx"):
         Engine.load(release, variant="int4-onnx")
 
 

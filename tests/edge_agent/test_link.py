@@ -299,6 +299,28 @@ class Proxy:
                 end.close()
 
 
+def test_two_agents_with_one_identity_are_told_so_once_and_slow_down(broker, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "edge_agent.link")
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    slow = LinkConfig(settle=0, will_delay=1, backoff_first=0.05, backoff_most=5.0)
+    with Device(tmp_path / "one", broker.port, config=slow), Device(tmp_path / "two", broker.port, config=slow):
+        taken = "another client has taken over this identity (plant/cam-1)"
+        eventually(lambda: sum(taken in r.getMessage() for r in caplog.records) == 2)
+        time.sleep(1.0)
+    messages = [r.getMessage() for r in caplog.records]
+    assert sum(taken in message for message in messages) == 2  # one each
+    assert len(messages) < 20
+
+
+def test_a_broker_that_stops_has_closed_the_connection(broker, tmp_path):
+    with Proxy(broker.port) as proxy, Device(tmp_path, proxy.port) as device:
+        eventually(lambda: device.link.connected)
+        proxy.cut(refuse=True)
+        eventually(lambda: device.link.error)
+        assert device.link.error in {"the broker closed the connection", "Connection refused"}
+
+
 def test_lost_pubacks_bring_duplicates_with_the_same_number_and_nothing_else(broker, tmp_path):
     with Listener(broker.port, EVERYTHING) as listener, Proxy(broker.port) as proxy:
         with Device(tmp_path, proxy.port) as device:

@@ -517,8 +517,8 @@ def test_a_killed_agent_goes_on_where_it_was(broker, tmp_path, releases):
         assert len({boot for boot, _ in reports}) == 2
 
 
-def test_the_agent_as_a_process(broker, tmp_path, releases):
-    save_enrolment(enrolment(broker.port), tmp_path / "cam-1.json")
+def test_the_agent_as_a_process(broker, tmp_path, releases, root):
+    save_enrolment(msgspec.structs.replace(enrolment(broker.port), root=root), tmp_path / "cam-1.json")
     made = edge_agent("enroll", "cam-1.json", "--state", "state", "--config-out", "agent.toml", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     assert "next: edit agent.toml" in made.stdout
@@ -632,18 +632,20 @@ def test_a_camera_that_dies_is_started_again_while_the_agent_runs(broker, tmp_pa
         (["enroll", "missing.json"], 2, "enrolment file cannot be read"),
         (["enroll", "bad.toml"], 2, "not an enrolment file"),
         (["enroll", "cam-1.json", "--check"], 1, "the broker at 127.0.0.1:9 cannot be reached"),
+        (["run", "empty"], 2, "empty: cannot be read: it is a directory, not a file"),
+        (["enroll", "empty"], 2, "cannot be read: it is a directory, not a file"),
         (["status", "nowhere"], 2, "nowhere: no such file or directory"),
         (["status", "empty"], 2, "is no agent's state directory"),
     ],
 )
-def test_mistakes_get_one_clear_line(tmp_path, monkeypatch, capsys, words, code, text):
+def test_mistakes_get_one_clear_line(tmp_path, monkeypatch, capsys, root, words, code, text):
     from edge_agent.cli import main
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.toml").write_text('stat = "x"\n')
     (tmp_path / "agent.toml").write_text('state = "s"\nmodel = "digits"\n[source]\nkind = "stdin"\n')
-    save_enrolment(enrolment(9), tmp_path / "cam-1.json")
+    save_enrolment(msgspec.structs.replace(enrolment(9), root=root), tmp_path / "cam-1.json")
     assert main(words) == code
     error = capsys.readouterr().err
     assert text in error

@@ -177,6 +177,13 @@ def test_npz_is_played_once_at_its_rate(tmp_path):
     assert found[1][2] == [[6, 7, 8], [9, 10, 11]]
 
 
+def test_npz_without_ids_leaves_them_to_the_engine(tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.zeros((2, 3), np.uint8))
+    source = Npz(NpzSource(path=str(tmp_path / "x.npz"), rate_hz=1000.0))
+    assert [sample.id for sample in gather(source, 2)] == [None, None]
+    assert parse_line(b'{"values": [0, 0, 0, 0, 0, 0]}', SPEC).id is None
+
+
 def test_npz_that_is_missing_or_wrong_is_one_clear_error(tmp_path):
     with pytest.raises(ConfigError, match=r"x\.npz: source: No such file"):
         Npz(NpzSource(path=str(tmp_path / "x.npz")))

@@ -57,10 +57,29 @@ def test_commands_of_two_words(command, capsys):
     table = command("fleet list", lambda args: FAILED)
     assert main(table, "fleet", "enroll") == DONE
     assert main(table, "fleet", "list") == FAILED
+    for words in (["fleet"], ["fleet", "fly"]):
+        with pytest.raises(SystemExit) as caught:
+            main(table, *words)
+        assert caught.value.code == USAGE
+        error = capsys.readouterr().err
+        assert error.startswith("tool fleet: ")
+        assert "enroll" in error
+        assert "list (see tool fleet --help)" in error or "'list') (see tool fleet --help)" in error
+
+
+@pytest.mark.parametrize("switch", ["-h", "--help"])
+def test_help_of_a_group_lists_its_commands(command, capsys, switch):
+    command("go", lambda args: DONE)
+    command("fleet enroll", lambda args: DONE)
+    table = command("fleet list", lambda args: DONE)
     with pytest.raises(SystemExit) as caught:
-        main(table, "fleet")
-    assert caught.value.code == USAGE
-    assert "fleet needs one of: enroll, list" in capsys.readouterr().err
+        main(table, "fleet", switch)
+    assert caught.value.code == DONE
+    out = capsys.readouterr().out
+    assert "help of fleet enroll" in out
+    assert "help of fleet list" in out
+    assert "help of go" not in out
+    assert "tool fleet COMMAND --help" in out
 
 
 @pytest.mark.parametrize(
@@ -116,8 +135,10 @@ def test_help_lists_commands_without_loading_them(capsys):
 
 
 def test_no_words_show_the_help(command, capsys):
-    assert main(command("go", lambda args: DONE)) == DONE
-    assert "help of go" in capsys.readouterr().out
+    assert main(command("go", lambda args: DONE)) == USAGE
+    captured = capsys.readouterr()
+    assert "help of go" in captured.err
+    assert captured.out == ""
 
 
 def test_json_is_one_document(capsys):

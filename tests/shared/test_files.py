@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -82,3 +83,11 @@ def test_names_that_could_leave_are_refused(name):
 
 def test_plain_names_are_joined():
     assert inside(Path("/srv"), "variants/a.onnx") == Path("/srv/variants/a.onnx")
+
+
+def test_an_error_names_the_file_that_was_wanted_and_nothing_is_left(tmp_path):
+    (tmp_path / "taken").mkdir()
+    for path in (tmp_path / "taken", tmp_path / "nodir" / "a.json"):
+        with pytest.raises(OSError, match=re.escape(f": '{path}'") + "$"):
+            write_atomic(path, b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]

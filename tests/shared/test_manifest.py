@@ -12,6 +12,7 @@ from shared.files import sha256_bytes
 from shared.manifest import (
     FORMAT,
     MANIFEST_MAX_BYTES,
+    MANIFEST_NAME,
     Baseline,
     DriftPolicy,
     FileReference,
@@ -234,3 +235,10 @@ def test_variant_and_baseline_by_name(release):
         manifest.variant("x")
     manifest = msgspec.structs.replace(manifest, baselines=(Baseline("default"), Baseline("b", ("cam-2",))))
     assert (manifest.baseline_of("cam-1"), manifest.baseline_of("cam-2")) == ("default", "b")
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, -3])
+def test_a_manifest_that_was_cut_short_is_said_so(release, keep):
+    data = (release / MANIFEST_NAME).read_bytes()[:keep]
+    with pytest.raises(ManifestError, match=r"damaged or cut short \(.+\); fetch the release again"):
+        decode_manifest(data)

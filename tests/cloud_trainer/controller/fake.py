@@ -141,6 +141,7 @@ def report(
         "seconds": 1.0,
         "counts": found,
         "evidence": 0.0,
+        "p50_us": 120.0,
         "p99_us": 300.0,
         "confidence": 0.9,
     }

@@ -227,7 +227,7 @@ def test_from_a_drift_to_a_release_that_runs_everywhere(bench) -> None:
     assert [line["id"] for line in lines] == sorted({line["id"] for line in lines})
     (confirmed,) = [line for line in lines if line["state"] == "confirmed"]
     assert confirmed["incident"] == 1
-    assert confirmed["text"].startswith("cam-1 drifted (evidence ")
+    assert confirmed["text"].startswith("cam-1 drifted: evidence is ")
 
     bench.runs("cam-9", 0)  # who comes late gets what the fleet runs
     bench.tick()
@@ -397,6 +397,26 @@ def released(bench) -> None:
     bench.until_tick("releasing")
     bench.tick()
     assert bench.wishes("cam-1")[-1] == 2
+
+
+def test_a_canary_that_becomes_slow_with_the_new_release_brings_everyone_back(bench) -> None:
+    released(bench)
+    bench.runs("cam-1", 2)
+    for _ in range(2):
+        bench.window("cam-1", number=2, p50_us=2400.0, p99_us=2600.0)
+    bench.tick()
+    assert bench.site.states("rollout")[-1] == "aborted"
+    assert bench.wishes("cam-1")[-1] == 1
+    assert bench.site.timeline()[-1]["text"] == "release 2: cam-1: p50 is 2400 us, 120 us before"
+
+
+def test_a_canary_on_a_busy_machine_goes_on(bench) -> None:
+    released(bench)
+    bench.runs("cam-1", 2)
+    for _ in range(3):
+        bench.window("cam-1", number=2, p50_us=180.0, p99_us=3849.0)
+    bench.tick()
+    assert bench.site.states("rollout")[-1] in {"canary", "expanding"}
 
 
 def test_a_canary_that_drifts_on_the_new_release_brings_everyone_back(bench) -> None:

@@ -16,6 +16,7 @@ from cloud_trainer.controller.incidents import (
     Training,
     advance,
     affected,
+    confirmed_text,
     hold_until,
     open_incident,
 )
@@ -137,8 +138,29 @@ def test_a_confirmation_says_who_and_what() -> None:
     )
     after = advance(incident("suspected"), found, POLICY)
     assert after is not None
-    assert after.reason == "cam-1, cam-2 drifted (evidence 4.2e+07, brightness +2.3 sigma)"
+    assert after.reason == (
+        "cam-1, cam-2 drifted: evidence is over 1,000,000 times the alarm threshold; "
+        "brightness moved most (+2.3 robust sigma)"
+    )
     assert (after.devices, after.effect) == (("cam-1", "cam-2"), 2.4)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "shift", "text"),
+    [
+        (1.04, 0.3, "a drifted: evidence is 1.04 times the alarm threshold; noise moved most (+0.3 robust sigma)"),
+        (999_999, -41.5, "a drifted: evidence is 999,999 times the alarm threshold; noise moved most (-41.5"),
+        (1e12, -1e5, "a drifted: evidence is over 1,000,000 times the alarm threshold; noise moved most (beyond -100"),
+    ],
+)
+def test_numbers_for_people_are_bounded(evidence, shift, text) -> None:
+    assert confirmed_text(["a"], facts(evidence=evidence, feature="noise", shift=shift)).startswith(text)
+
+
+def test_a_suspicion_that_came_to_nothing_says_how_far_the_evidence_went() -> None:
+    after = advance(incident("suspected"), facts(evidence=0.34, reports=10_000), POLICY)
+    assert after is not None
+    assert after.reason.endswith("evidence is 0.34 times the alarm threshold")
 
 
 def test_each_retraining_that_came_to_nothing_doubles_the_hold() -> None:

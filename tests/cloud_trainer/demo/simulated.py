@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from msgspec import structs
 
 from cloud_trainer.demo import data
-from cloud_trainer.demo.outcome import PHASES, DeviceResult, Result, judge, phase, phases, times
+from cloud_trainer.demo.outcome import PHASES, DeviceResult, Result, cause, judge, phase, phases, times
 from cloud_trainer.demo.page import Story
 from cloud_trainer.demo.record import Answers, Change, Happening, Point, Record, Step
 from shared.messages import SelectionRow
@@ -65,7 +66,7 @@ def steps() -> list[Step]:
 
     return [
         incident(ALARM_AT - 0.4, "suspected"),
-        incident(ALARM_AT, "confirmed", "cam-1, cam-2 drifted (evidence 4.2e+07, contrast -2.3 sigma)"),
+        incident(ALARM_AT, "confirmed", "cam-1, cam-2 drifted: evidence is over 1,000,000 times the alarm threshold"),
         incident(ALARM_AT + 0.2, "collecting"),
         incident(ALARM_AT + 4, "labelling"),
         incident(ALARM_AT + 5, "training"),
@@ -96,3 +97,32 @@ def story(right: dict[str, float] | None = None) -> Story:
     legs = times(seen, steps(), {device: when for device, (_, when) in bad.items()})
     result = Result(7, 101.0, tuple(rows), legs, tuple(judge(rows, steps(), legs)))
     return Story(result, found, seen, steps(), bad)
+
+
+SLOW = "cam-1: p50 is 2400 us, 120 us before"
+
+
+def rolled_back_story() -> Story:
+    """A run whose release 2 was too slow on the first device, which gave 500 answers with it."""
+    whole = story()
+    back_at = T0 + CANARY_AT + 5
+    seen = record({"cam-1": CANARY_AT}, ("cam-1",))
+    (first, *_) = seen.changes["cam-1"]
+    seen.changes["cam-1"].append(structs.replace(first, time=back_at))
+    for device in ("cam-2", "cam-3"):
+        seen.changes[device] = [first]
+    told = [step for step in steps() if step.state not in {"expanding", "done", "resolved"}]
+    for seconds, state in ((4.0, "aborted"), (6.0, "rolled_back")):
+        text = f"release 2: {SLOW}"
+        told.append(Step(T0 + CANARY_AT + seconds, "rollout", "1", state, text, {"release": 2, "parent": 1}))
+    found, rows = {}, []
+    for row in whole.result.devices:
+        given = whole.answers[row.device]
+        new = (given.release == 2) & (given.time < back_at) & (row.device == "cam-1")
+        given = found[row.device] = structs.replace(given, release=np.where(new, 2, 1))
+        index = whole.bad[row.device][0] if row.bad else None
+        parts = phases(given, index, T0 + BAD_AT)
+        rows.append(structs.replace(row, release=1, phases={name: phase(parts[name]) for name in PHASES}))
+    legs = times(seen, told, {device: when for device, (_, when) in whole.bad.items()})
+    result = Result(7, 101.0, tuple(rows), legs, tuple(judge(rows, told, legs)), cause=cause(told))
+    return Story(result, found, seen, told, whole.bad)

@@ -33,7 +33,7 @@ def told(monkeypatch, tmp_path_factory):
 def test_a_closed_loop_is_exit_code_0_and_leaves_no_workspace(told, tmp_path, capsys):
     assert cli.main(["demo", "--out", str(tmp_path / "report"), "--seed", "5"]) == 0
     out = capsys.readouterr().out
-    assert "the loop closed: every device runs release 2" in out
+    assert out.startswith("the loop closed: every device runs release 2\n")
     assert len(re.findall(r"^cam-[123] ", out, re.MULTILINE)) == 3
     assert told["seed"] == 5
     assert not told["root"].exists()
@@ -43,9 +43,19 @@ def test_a_loop_that_stays_open_is_exit_code_1_and_keeps_the_logs(told, tmp_path
     told["gives"] = simulated.story({"before": 0.97, "during": 0.5, "after": 0.6})
     assert cli.main(["demo", "--out", str(tmp_path / "report"), "--workspace", str(tmp_path / "w")]) == 1
     captured = capsys.readouterr()
-    assert "did not happen: cam-1 was right on" in captured.out
+    assert captured.out.startswith("the loop did not close: cam-1 was right on")
+    assert "not as it should be: cam-2 was right on" in captured.out
     assert f"workspace, with the logs: {tmp_path / 'w'}" in captured.err
     assert told["root"].exists()
+
+
+def test_a_release_that_was_rolled_back_says_so_first(told, tmp_path, capsys):
+    told["gives"] = simulated.rolled_back_story()
+    assert cli.main(["demo", "--out", str(tmp_path / "report")]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith(f"the loop did not close: release 2 was rolled back: {simulated.SLOW}\n")
+    assert "of 500 (unfinished)" in out
+    assert "not as it should be: cam-1 runs release 1 instead of 2" in out
 
 
 @pytest.mark.parametrize(("error", "code"), [(DemoError("controller ended"), 1), (KeyboardInterrupt(), 130)])

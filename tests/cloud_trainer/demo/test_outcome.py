@@ -6,13 +6,14 @@ import pytest
 from msgspec import structs
 
 from cloud_trainer.demo import data
-from cloud_trainer.demo.outcome import Times, judge, rolling, wilson
+from cloud_trainer.demo.figures import Mark, levels
+from cloud_trainer.demo.outcome import Times, cause, judge, rolling, wilson
 from cloud_trainer.demo.page import percent, write
 from cloud_trainer.demo.progress import Progress
 from cloud_trainer.demo.record import Record, parse_step, read_answers
 from shared import messages, topics
 from shared.errors import MessageError
-from tests.cloud_trainer.demo.simulated import DONE_AT, RIGHT, T0, answers, steps, story
+from tests.cloud_trainer.demo.simulated import DONE_AT, RIGHT, SLOW, T0, answers, rolled_back_story, steps, story
 
 
 def test_a_loop_that_closed_is_told_so():
@@ -46,6 +47,28 @@ def test_what_is_missing_is_named():
     line = {"time": 1, "what": "incident", "incident": 1, "state": "dismissed", "text": "no labels", "details": {}}
     found = judge(told.result.devices, [*steps(), parse_step(json.dumps(line))], Times(1.0, None, None))
     assert found[0] == "no new release was published: no labels"
+
+
+def test_the_headline_of_a_loop_that_stayed_open_names_the_cause():
+    told = rolled_back_story()
+    assert told.result.headline == f"the loop did not close: release 2 was rolled back: {SLOW}"
+    assert told.result.failures == tuple(f"cam-{n} runs release 1 instead of 2" for n in (1, 2, 3))
+    assert story().result.headline == "the loop closed: every device runs release 2"
+    open_ended = story({"before": 0.97, "during": 0.55, "after": 0.80}).result
+    assert open_ended.headline == f"the loop did not close: {open_ended.failures[0]}"
+
+
+def test_the_cause_is_the_last_that_the_controller_gave_up():
+    def step(what, state, text):
+        line = {"time": 1, "what": what, what: 1, "state": state, "text": text, "details": {}}
+        return parse_step(json.dumps(line))
+
+    noise, retry = step("incident", "dismissed", "no labels"), step("incident", "suspected", "cam-1 raised an alarm")
+    assert cause([]) == ""
+    assert cause([noise, retry]) == "the controller gave the incident up: no labels"
+    assert cause([noise, retry, step("rollout", "done", "3 devices run it")]) == ""
+    aborted = step("rollout", "aborted", "release 2: cam-1 refused it: self-test")
+    assert cause([aborted]) == "release 2 was being rolled back at the end: cam-1 refused it: self-test"
 
 
 def test_an_alarm_of_the_clean_camera_is_a_failure():
@@ -143,6 +166,26 @@ def test_what_did_not_happen_stands_on_the_page(tmp_path):
     page = write(told, tmp_path).read_text()
     assert "the loop did not close" in page
     assert told.result.failures[0] in page
+
+
+def test_a_withdrawn_release_has_no_accuracy_on_the_page(tmp_path):
+    told = rolled_back_story()
+    page = write(told, tmp_path).read_text()
+    assert "release 2 was rolled back: cam-1: p50" in page
+    assert "right after: this phase is unfinished" in page
+    after = percent(told.result.devices[0].phases["after"].accuracy)
+    assert page.count(after) == page.count(f'<span class="unfinished">{after}')
+    assert "rolled_back" not in page
+    assert json.loads((tmp_path / "result.json").read_text())["cause"] == told.result.cause
+
+
+def test_names_of_moments_read_in_order_and_stay_clear_of_lines():
+    moments = [Mark(8.0, "cameras go bad"), Mark(8.4, "drift confirmed"), Mark(60.0, "canary"),
+               Mark(64.0, "everyone"), Mark(70.0, "fleet on release 2")]  # fmt: skip
+    found, right = levels(moments, 74.0)
+    assert found == [1, 0, 2, 1, 0]
+    assert right > 84
+    assert levels([], 74.0) == ([], pytest.approx(74.74))
 
 
 def test_progress_without_a_terminal_is_plain_lines(capsys):

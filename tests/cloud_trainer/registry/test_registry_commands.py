@@ -54,6 +54,26 @@ def test_a_broker_with_tls_and_a_password(here: Path) -> None:
     assert enrolment.broker.ca.startswith("-----BEGIN")
 
 
+def test_an_enrolment_file_that_exists_is_replaced_by_force_only(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(INIT.split())
+    assert main(ENROLL.split()) == 0
+    before = (here / "cam-1.json").read_bytes()
+    for command, whose in ((ENROLL, "this very device"), (ENROLL.replace("enroll cam-1", "enroll cam-2"), "cam-1")):
+        capsys.readouterr()
+        assert main(command.split()) == 2
+        said = capsys.readouterr().err
+        assert f"--out cam-1.json exists already and enrols {whose} (made " in said
+        assert said.endswith("; name another file or remove it\n")
+        assert (here / "cam-1.json").read_bytes() == before
+    (here / "notes.txt").write_text("mine")
+    assert main(ENROLL.replace("cam-1.json", "notes.txt").split()) == 2
+    assert "notes.txt exists already; name another" in capsys.readouterr().err
+    assert main([*ENROLL.replace("enroll cam-1", "enroll cam-2").split(), "--force"]) == 0
+    assert load_enrolment(here / "cam-1.json").device == "cam-2"
+
+
 @pytest.mark.parametrize(
     ("command", "code", "message"),
     [

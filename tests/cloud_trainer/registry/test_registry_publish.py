@@ -68,6 +68,14 @@ def test_a_damaged_release_is_not_signed(fleet: Fleet, name: str) -> None:
     assert fleet.registry.releases("digits") == []
 
 
+def test_a_damaged_release_is_damaged_even_if_its_version_is_published(fleet: Fleet) -> None:
+    fleet.publish(1)
+    path = fleet.release(1) / "golden.npz"
+    path.write_bytes(damaged(path.read_bytes()))
+    with pytest.raises(DigestError, match=f"{path}: SHA-256 differs"):
+        fleet.publish(1)
+
+
 def test_a_release_without_a_manifest(fleet: Fleet, tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="not a release directory"):
         fleet.registry.publish(tmp_path / "nowhere", now=NOW)
