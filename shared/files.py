@@ -28,8 +28,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     try:
         _write_aside(path, data, mode)
     except OSError as error:
-        error.filename, error.filename2 = str(path), None  # the temporary name says nothing to anybody
-        raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # the temporary name says nothing to anybody
     fsync_directory(path.parent)
 
 

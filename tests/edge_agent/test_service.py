@@ -28,7 +28,7 @@ from edge_agent.config import (
     SelectionConfig,
 )
 from edge_agent.link import LinkConfig
-from edge_agent.service import updating
+from edge_agent.service import loop, updating
 from edge_agent.service.loop import Service
 from edge_agent.state import AgentStatus, StateDirectory
 from edge_agent.updates.slots import Installed, Slots
@@ -211,6 +211,25 @@ def test_a_desired_release_is_taken_and_the_stream_reported(broker, tmp_path, re
     with Listener(broker.port, EVERYTHING) as late:
         retained = {"status", "info", "state/digits", "reported/digits"}
         late.wait(lambda found: {m.topic.partition("/up/")[2] for m in found if "/up/" in m.topic} == retained)
+
+
+def test_before_the_first_report_the_rate_is_known_and_samples_without_ids_have_some(
+    broker, tmp_path, releases, monkeypatch
+):
+    monkeypatch.setattr(loop, "STATUS_SECONDS", 0.2)
+    agent = Agent(tmp_path, releases, broker.port, report=ReportConfig(every_seconds=3600.0))
+    agent.updates.install(1)
+    np.savez(tmp_path / "x.npz", x=digits(2000, seed=5)[0])
+    for _ in range(2):  # the same samples again in another process are other samples
+        with agent:
+            end = time.monotonic() + 20
+            while not ((status := agent.state.read(agent.state.status, AgentStatus)) and status.rate_hz > 100):
+                assert time.monotonic() < end, status
+                time.sleep(0.05)
+            assert status.last_report == 0
+        agent.state.status.unlink()
+    ids = agent.ids()
+    assert len(set(ids)) == len(ids)
 
 
 def test_a_bad_release_is_refused_and_the_good_one_runs_on_without_losing_a_sample(broker, tmp_path, releases):
@@ -632,7 +651,6 @@ def test_a_camera_that_dies_is_started_again_while_the_agent_runs(broker, tmp_pa
         (["enroll", "missing.json"], 2, "enrolment file cannot be read"),
         (["enroll", "bad.toml"], 2, "not an enrolment file"),
         (["enroll", "cam-1.json", "--check"], 1, "the broker at 127.0.0.1:9 cannot be reached"),
-        (["run", "empty"], 2, "empty: cannot be read: it is a directory, not a file"),
         (["enroll", "empty"], 2, "cannot be read: it is a directory, not a file"),
         (["status", "nowhere"], 2, "nowhere: no such file or directory"),
         (["status", "empty"], 2, "is no agent's state directory"),

@@ -59,7 +59,9 @@ path = "b.jsonl"
 def test_a_good_file_becomes_structs(tmp_path):
     path = tmp_path / "agent.toml"
     path.write_text(GOOD)
-    assert load_toml(path, Config) == Config("plant", Broker("localhost", 1884), (Sink("a.jsonl"), Sink("b.jsonl")))
+    assert load_toml(path, Config) == Config(
+        "plant", Broker("localhost", 1884), sinks=(Sink("a.jsonl"), Sink("b.jsonl"))
+    )
 
 
 @pytest.mark.parametrize(
