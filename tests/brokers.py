@@ -27,26 +27,9 @@ from iotcore import Broker
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-HOST = "127.0.0.1"
+from cloud_trainer.demo.broker import write_config
 
-CONFIG = """
-id = 0
-[router]
-id = 0
-max_connections = 10010
-max_outgoing_packet_count = 200
-max_segment_size = 104857600
-max_segment_count = 10
-[v5.1]
-name = "v5-1"
-listen = "{host}:{port}"
-next_connection_delay_ms = 1
-[v5.1.connections]
-connection_timeout_ms = 60000
-max_payload_size = 1048576
-max_inflight_count = 100
-dynamic_filters = true
-"""
+HOST = "127.0.0.1"
 
 
 def free_port() -> int:
@@ -66,7 +49,7 @@ class TestBroker:
         self.port = port or free_port()
         self._directory = Path(tempfile.mkdtemp(prefix="broker-"))
         path = self._directory / "broker.toml"
-        path.write_text(CONFIG.format(host=HOST, port=self.port), encoding="utf-8")
+        write_config(path, HOST, self.port)
         self._broker = Broker(config_path=str(path))
 
     def start(self) -> Self:
