@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import ExportError
+from shared.errors import ExportError, one_line
 
 BATCH = 64
 
@@ -65,4 +65,4 @@ def quantize_onnx(
             )
     except Exception as error:  # the quantizer raises whatever its passes raise
         logging.getLogger(__name__).debug("quantization failed", exc_info=True)
-        raise ExportError(f"int8 quantization of {fp32.name} failed: {str(error).strip().splitlines()[-1]}") from error
+        raise ExportError(f"int8 quantization of {fp32.name} failed: {one_line(error, last=True)}") from error

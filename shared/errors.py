@@ -41,6 +41,16 @@ class SanderlingError(Exception):
     exit_code = 1
 
 
+def one_line(error: BaseException, *, last: bool = False) -> str:
+    r"""The first (or last) line of a foreign error's text, at most 300 characters; its type where it says nothing.
+
+    >>> one_line(ValueError("bad\nmore")), one_line(AssertionError())
+    ('bad', 'AssertionError')
+    """
+    lines = str(error).strip().splitlines()
+    return lines[-1 if last else 0][:300] if lines else type(error).__name__
+
+
 class UsageError(SanderlingError):
     """The command line or an API call is wrong."""
 

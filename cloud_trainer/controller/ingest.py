@@ -26,7 +26,7 @@ from cloud_trainer.controller.inbox import Arrived, store_bad, take
 from cloud_trainer.controller.store import Store
 from shared import topics
 from shared.enrolment import BrokerAddress
-from shared.errors import LinkError, MessageError, StoreError
+from shared.errors import LinkError, MessageError, StoreError, one_line
 from shared.messages import JSON, SCHEMA, Message, encode
 
 GROUP_ROWS = 200
@@ -84,7 +84,7 @@ def commit_group(store: Store, site: str, group: Sequence[Arrived], complain: Ca
                 new = take(connection, site, arrived)
             except SPOILED as error:
                 savepoint.rollback()
-                reason = (str(error) or type(error).__name__).splitlines()[0]
+                reason = one_line(error)
                 store_bad(connection, arrived, reason)
                 complain(f"{arrived.topic[:200]}: {reason}")
                 counters.malformed += 1

@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from cloud_trainer.controller import schema
-from shared.errors import StoreError
+from shared.errors import StoreError, one_line
 
 BUSY_SECONDS = 10.0
 BAD_PAYLOAD_BYTES = 512
@@ -137,7 +137,7 @@ def _check_version(connection: sa.Connection) -> None:
 
 def _reason(error: BaseException) -> str:
     original = getattr(error, "orig", None) or error
-    return str(original).splitlines()[0] if str(original) else type(original).__name__
+    return one_line(original)
 
 
 def insert_ignore(connection: sa.Connection, table: sa.Table, values: Mapping[str, Any]) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from shared.errors import ExportError
+from shared.errors import ExportError, one_line
 from shared.manifest import TensorSpec
 
 
@@ -25,7 +25,7 @@ def onnx_specs(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ..
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no common base
-        raise ExportError(f"{path}: ONNX Runtime refuses it: {str(error).strip().splitlines()[0]}") from error
+        raise ExportError(f"{path}: ONNX Runtime refuses it: {one_line(error)}") from error
     dtypes = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16"}
     dtypes |= {f"tensor({name})": name for name in ("uint8", "int8", "int32", "int64")}
     specs = []

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from shared.errors import ExportError
+from shared.errors import ExportError, one_line
 
 INPUT = "input"
 OUTPUTS = ("logits", "embedding")
@@ -54,4 +54,4 @@ def export_onnx(model: nn.Module, shape: tuple[int, ...], path: Path) -> None:
                 verbose=False,
             )
     except Exception as error:  # the exporter raises whatever its passes raise
-        raise ExportError(f"ONNX export failed: {str(error).strip().splitlines()[0]}") from error
+        raise ExportError(f"ONNX export failed: {one_line(error)}") from error

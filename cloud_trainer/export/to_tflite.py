@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cloud_trainer.export.to_onnx import quiet
-from shared.errors import ExportError
+from shared.errors import ExportError, one_line
 
 WORKER = Path(__file__).with_name("tflite_worker.py")
 READY_SECONDS = 180.0  # imports, on a cold disk
@@ -125,7 +125,7 @@ def save_program(model: nn.Module, shape: tuple[int, ...], path: Path) -> None:
         with quiet("torch.export"):
             torch.export.save(torch.export.export(model, (torch.zeros(1, *shape),)), path)
     except Exception as error:  # torch.export raises whatever tracing raises
-        raise ExportError(f"torch.export failed: {str(error).strip().splitlines()[0]}") from error
+        raise ExportError(f"torch.export failed: {one_line(error)}") from error
 
 
 def save_calibration(x: NDArray[np.float32], path: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.backends import tensors
-from shared.errors import BackendError
+from shared.errors import BackendError, one_line
 from shared.manifest import TensorSpec, Variant
 
 try:
@@ -43,7 +43,7 @@ class LiteRtBackend:
             self._interpreter.allocate_tensors()
             inputs, outputs = self._details()
         except (ValueError, RuntimeError, KeyError) as error:
-            raise BackendError(f"{path}: LiteRT refuses it: {_line(error)}") from error
+            raise BackendError(f"{path}: LiteRT refuses it: {one_line(error)}") from error
         if len(inputs) < 1 or len(outputs) < len(variant.outputs):
             raise BackendError(
                 f"{path}: has {len(inputs)} inputs and {len(outputs)} outputs, but the manifest names "
@@ -112,7 +112,7 @@ class LiteRtBackend:
         try:
             self._invoke()
         except (ValueError, RuntimeError) as error:
-            raise BackendError(f"{self._where}: LiteRT failed: {_line(error)}") from error
+            raise BackendError(f"{self._where}: LiteRT failed: {one_line(error)}") from error
 
     def forward(self) -> None:
         """Run ``input`` into ``outputs``. The caller holds ``lock``."""
@@ -146,7 +146,3 @@ def _natural(name: str) -> tuple[str, int]:
     """``output_10`` after ``output_9``."""
     stem = name.rstrip("0123456789")
     return stem, int(name[len(stem) :] or -1)
-
-
-def _line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

@@ -16,7 +16,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from edge_agent.backends import tensors
-from shared.errors import BackendError
+from shared.errors import BackendError, one_line
 from shared.manifest import TensorSpec, Variant
 
 Array = NDArray[Any]
@@ -62,7 +62,7 @@ class OnnxRuntimeBackend:
         try:
             return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise BackendError(f"{path}: onnxruntime {ort.__version__} refuses it: {_line(error)}") from error
+            raise BackendError(f"{path}: onnxruntime {ort.__version__} refuses it: {one_line(error)}") from error
 
     def _match(self, specs: Sequence[TensorSpec], found: Sequence[Any], what: str) -> list[str]:
         """Names in the file of ``specs``, by name if all are there, else by position."""
@@ -105,7 +105,7 @@ class OnnxRuntimeBackend:
         try:
             self._session.run_with_iobinding(self._binding)
         except Exception as error:
-            raise BackendError(f"{self._where}: onnxruntime failed: {_line(error)}") from error
+            raise BackendError(f"{self._where}: onnxruntime failed: {one_line(error)}") from error
         for dequantize, stored, real in self._dequantize:
             dequantize(stored, real)
 
@@ -119,7 +119,7 @@ class OnnxRuntimeBackend:
         try:
             found = self._session.run(self._output_names, {self._input_name: batch})
         except Exception as error:
-            raise BackendError(f"{self._where}: onnxruntime failed: {_line(error)}") from error
+            raise BackendError(f"{self._where}: onnxruntime failed: {one_line(error)}") from error
         outputs: dict[str, Array] = {}
         for output, values in zip(self._output_specs, found, strict=True):
             if output.scale:
@@ -133,8 +133,3 @@ class OnnxRuntimeBackend:
     def close(self) -> None:
         """Free the session."""
         del self._binding, self._session
-
-
-def _line(error: Exception) -> str:
-    """The first line of what a runtime says; the rest is its source positions."""
-    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

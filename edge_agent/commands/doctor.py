@@ -18,6 +18,7 @@ from edge_agent.backends import EXTRA
 from edge_agent.hardware import Hardware
 from edge_agent.health import rss_mib
 from shared import cli
+from shared.errors import one_line
 
 LEAST_DISK_MIB = 200
 LEAST_MEMORY_MIB = 256
@@ -134,7 +135,7 @@ def import_error(runtime: str) -> str:
         try:
             import_module(module)
         except (ImportError, OSError) as problem:
-            error = error or str(problem).splitlines()[0]
+            error = error or one_line(problem)
         else:
             return ""
     return error

@@ -151,3 +151,12 @@ def test_worker_imports_nothing_of_ours():
     text = WORKER.read_text()
     assert not [line for line in text.splitlines() if line.strip().startswith(("from shared", "from cloud_trainer"))]
     subprocess.run([sys.executable, "-I", "-m", "py_compile", str(WORKER)], check=True)
+
+
+def test_an_exporter_that_fails_without_a_word_is_named_all_the_same(tmp_path, monkeypatch):
+    def fail(*_args, **_options):
+        raise AssertionError
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    with pytest.raises(ExportError, match="ONNX export failed: AssertionError"):
+        export_onnx(torch.nn.Identity(), (1, 4, 4), tmp_path / "m.onnx")
