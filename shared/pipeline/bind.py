@@ -4,10 +4,13 @@ Array operations (preprocess, encode) are bound from the back: the last one writ
 buffer, the one before it into a scratch array or, where the next is a mere view, through that view. An operation takes
 part with one of
 
-- ``through(target)``: a view of ``target`` in which the operation's *input* may be written (adding an axis),
-- ``into(target)``: a function that writes the operation's result into ``target``,
+- ``through(target, source)``: a view of ``target`` in which the operation's *input*, an array like ``source``, may be
+  written (adding an axis, another layout), or ``None`` where there is none,
+- ``into(target, source)``: a function that writes the operation's result on batches like ``source`` into ``target``,
 
 and else by copying what ``__call__`` gives. Field operations (decode, postprocess) have ``bind()``.
+
+Samples of changing shape, and text, are not bound: :func:`run_arrays` and :func:`run_fields` take them as they come.
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.pipeline.decode import Fields, Row
+from shared.pipeline.base import Fields, Row
+from shared.pipeline.scores import Argmax, Softmax
 from shared.pipeline.spec import Decode, Encode, Pipeline, Postprocess, Preprocess
 
 Array = NDArray[Any]
@@ -52,11 +56,12 @@ def bind_arrays(
     while position:
         position -= 1
         operation, source, result = operations[position], shapes[position], shapes[position + 1]
-        if position and _is_view(operation, source, result):
-            target = operation.through(target) if hasattr(operation, "through") else target
+        view = _view(operation, source, result, target) if position else None
+        if view is not None:
+            target = view
             continue
-        scratch = np.empty_like(source) if position else None
-        writer = _writer(operation, target)
+        scratch = np.empty(source.shape, source.dtype) if position else None
+        writer = _writer(operation, target, source)
         functions.append((position < len(preprocess), _from(writer, scratch)))
         if scratch is not None:
             target = scratch
@@ -69,16 +74,19 @@ def bind_arrays(
     )
 
 
-def _is_view(operation: ArrayOperation, source: Array, result: Array) -> bool:
-    return hasattr(operation, "through") or (
-        source.shape == result.shape and source.dtype == result.dtype and operation(source) is source
-    )
+def _view(operation: ArrayOperation, source: Array, result: Array, target: Array) -> Array | None:
+    """Where the input of ``operation`` may be written, so that its result stands in ``target``; ``None``: nowhere."""
+    if hasattr(operation, "through"):
+        view: Array | None = operation.through(target, source)
+        return view
+    same = source.shape == result.shape and source.dtype == result.dtype and operation(source) is source
+    return target if same else None
 
 
-def _writer(operation: ArrayOperation, target: Array) -> Callable[[Array], None]:
+def _writer(operation: ArrayOperation, target: Array, source: Array) -> Callable[[Array], None]:
     into = getattr(operation, "into", None)
     if into is not None:
-        function: Callable[[Array], None] = into(target)
+        function: Callable[[Array], None] = into(target, source)
         return function
     copy = np.copyto
 
@@ -101,8 +109,34 @@ def _copier(target: Array) -> Callable[[Array], None]:
 
 
 def bind_fields(operations: Sequence[FieldOperation]) -> tuple[Callable[[Row], None], ...]:
-    """Compile decode or postprocess for one row."""
-    return tuple(operation.bind() for operation in operations)
+    """Compile decode or postprocess for one row; a Softmax and the Argmax of its scores become one function."""
+    functions: list[Callable[[Row], None]] = []
+    position = 0
+    while position < len(operations):
+        operation = operations[position]
+        after = operations[position + 1] if position + 1 < len(operations) else None
+        if isinstance(operation, Softmax) and isinstance(after, Argmax) and after.source == operation.target:
+            functions.append(_softmax_argmax(operation, after))
+            position += 2
+        else:
+            functions.append(operation.bind())
+            position += 1
+    return tuple(functions)
+
+
+def _softmax_argmax(softmax: Softmax, argmax: Argmax) -> Callable[[Row], None]:
+    source, scores_field, index_field = softmax.source, softmax.target, argmax.target
+    scores_of, second = softmax.bound(), argmax.bind()
+
+    def run(row: Row) -> None:
+        row[scores_field] = scores = scores_of(row[source])
+        if scores.ndim != 1:
+            second(row)
+            return
+        row[index_field] = index = int(scores.argmax())
+        row["score"] = scores.item(index)
+
+    return run
 
 
 def run_arrays(pipeline: Pipeline, batch: Array) -> Array:

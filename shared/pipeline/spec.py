@@ -2,37 +2,72 @@
 
 ``forward`` is the variant in its backend; the other four are lists of operations. Each operation is a frozen Struct
 that knows how to run on a batch, so the trainer (which fits them) and the device (which replays them) can't disagree.
-
-Invariants, held by ``tests/shared/pipeline``:
-
-1. Operations are pure: same batch in, same batch out; the input is never written to.
-2. Row ``i`` of the answer depends on row ``i`` of the batch alone, so a batch and its rows one by one agree exactly.
-3. ``to JSON → from JSON`` gives an equal operation.
+What every operation keeps to is in :mod:`shared.pipeline.base`; ``docs/pipeline.md`` lists them all.
 """
 
 from __future__ import annotations
 
 from msgspec import Struct
 
-from shared.pipeline.decode import Argmax, Softmax
-from shared.pipeline.encode import AddChannel, Cast
-from shared.pipeline.postprocess import Labels, TopK
-from shared.pipeline.preprocess import Clip, Resize, Scale, Standardize
+from shared.pipeline.anomaly import AnomalyScore
+from shared.pipeline.answers import Actions, Labels, Payload, Round, Units, Value
+from shared.pipeline.boxes import Boxes
+from shared.pipeline.colour import ChannelOrder, Grayscale
+from shared.pipeline.forecasts import Inverse
+from shared.pipeline.images import Crop, Pad, Resize
+from shared.pipeline.layout import AddChannel, Cast, Layout, Reshape
+from shared.pipeline.ranking import Rank
+from shared.pipeline.scaling import Clip, Scale, Standardize
+from shared.pipeline.scores import Argmax, Normalize, Sigmoid, Softmax, Threshold, TopK
+from shared.pipeline.series import Difference, Lags, Rolling
+from shared.pipeline.signals import Detrend, Resample, Window
+from shared.pipeline.spectra import LogMel, Mfcc
+from shared.pipeline.tables import EmbeddingIndex, Impute, OneHot, Ordinal
+from shared.pipeline.text import CleanText, HashedNgrams, Tokens
 
-Preprocess = Scale | Standardize | Clip | Resize
-Encode = AddChannel | Cast
-Decode = Softmax | Argmax
-Postprocess = Labels | TopK
+Preprocess = (
+    # values
+    Impute | Clip | Scale | Standardize
+    # images
+    | Resize | Crop | Pad | Grayscale | ChannelOrder
+    # sound and vibration
+    | Resample | Window | Detrend | LogMel | Mfcc
+    # time series
+    | Lags | Difference | Rolling
+    # text
+    | CleanText
+    # shapes and types, where a later operation needs another
+    | AddChannel | Layout | Reshape | Cast
+)  # fmt: skip
+Encode = (
+    OneHot | Ordinal | EmbeddingIndex | Tokens | HashedNgrams
+    | AddChannel | Layout | Reshape | Cast
+    # what was encoded may be scaled, too
+    | Scale | Standardize | Clip | ChannelOrder
+)  # fmt: skip
+Decode = Softmax | Sigmoid | Argmax | TopK | Threshold | Boxes | Inverse | AnomalyScore | Normalize | Rank
+Postprocess = Labels | TopK | Units | Round | Actions | Payload | Value
 
 
 class Pipeline(Struct, frozen=True, forbid_unknown_fields=True):
     """Operations around ``forward``, in the order in which they run.
 
     ``preprocess`` and ``encode`` take and give one array with the batch first. ``decode`` and ``postprocess`` read and
-    add named fields: the model's outputs are there as ``logits`` and ``embedding`` to begin with.
+    add named fields: the model's outputs are there by name (a classifier's: ``logits`` and ``embedding``) to begin
+    with, and ``input``, the model's input, where an operation needs it (:func:`pipeline_needs_input`).
     """
 
     preprocess: tuple[Preprocess, ...] = ()
     encode: tuple[Encode, ...] = ()
     decode: tuple[Decode, ...] = ()
     postprocess: tuple[Postprocess, ...] = ()
+
+
+def pipeline_needs_input(pipeline: Pipeline) -> bool:
+    """Whether the fields must hold ``input``, the tensor that went into the model."""
+    return any(operation.needs_input for operation in (*pipeline.decode, *pipeline.postprocess))
+
+
+def pipeline_takes_missing(pipeline: Pipeline) -> bool:
+    """Whether a sample may hold NaN: the first operation puts a value there."""
+    return bool(pipeline.preprocess) and isinstance(pipeline.preprocess[0], Impute)
