@@ -12,6 +12,8 @@ Every error says what was wrong, where, and what would be right, in one line tha
     │   ├── DigestError                  a file is not the one that the manifest names
     │   └── NoVariantError               no variant of the release can run here
     ├── BackendError                     a runtime refused a model or failed while running it
+    ├── OverloadError                    more requests than the queue has room for
+    ├── DeadlineError                    no answer in the time that was given
     ├── ProfileError                     a drift reference or its counts cannot be used
     ├── MessageError                     an MQTT payload or topic is malformed
     ├── LinkError                        the broker cannot be reached or refuses us
@@ -100,6 +102,14 @@ class NoVariantError(ReleaseError):
 
 class BackendError(SanderlingError):
     """A runtime refused a model or failed while running it."""
+
+
+class OverloadError(SanderlingError):
+    """More requests came than the queue has room for."""
+
+
+class DeadlineError(SanderlingError):
+    """No answer was possible in the time that was given for it."""
 
 
 class ProfileError(SanderlingError):

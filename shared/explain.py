@@ -15,6 +15,8 @@ from shared.topics import NAME_PATTERN, NAME_WORDS
 PATTERNS = {
     NAME_PATTERN: NAME_WORDS,
     r"^.+:[0-9]{1,5}$": "HOST:PORT, like 127.0.0.1:8700",
+    r"^https?://[^/\s]+": "a URL, like http://127.0.0.1:9000/answers",
+    r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$": "MODULE:FUNCTION, like plant.door:answered",
 }
 """What a pattern of ours means, in words: a regular expression tells most people nothing."""
 

@@ -67,7 +67,8 @@ class TensorSpec(Struct, frozen=True):
     ``name`` is the role (``input``, ``logits``, ``scores``, ``embedding``), in the order of the file's signature;
     backends go by the file's own names where they are the same, else by position.
     ``shape`` has ``None`` for a dynamic dimension. ``scale`` and ``zero_point`` are set for quantized tensors, with
-    real = scale * (stored - zero_point).
+    real = scale * (stored - zero_point). ``batch``: axis 0 counts samples; else the tensor is passed whole (a scalar, a
+    state, a file made for exactly one sample).
     """
 
     name: str
@@ -75,27 +76,45 @@ class TensorSpec(Struct, frozen=True):
     shape: tuple[int | None, ...]
     scale: float | None = None
     zero_point: int | None = None
+    batch: bool = True
 
 
 class SampleSpec(Struct, frozen=True):
-    """What ``Engine.infer`` takes: one sample as the sensor gives it, before preprocessing."""
+    """One input of ``Engine.infer``: a sample as the sensor gives it, before preprocessing.
+
+    ``dtype`` is numpy's name, or ``str`` for text. -1 in ``shape`` means any size.
+    """
 
     dtype: str
-    shape: tuple[int, ...]
+    shape: tuple[Annotated[int, Meta(ge=-1)], ...]
     kind: str = "tensor"  # "image" (H, W) or (H, W, C) | "tensor" | "row" | "window" | "text"
     columns: tuple[str, ...] = ()
+    name: str = "input"
+
+    @property
+    def fixed(self) -> bool:
+        """Whether every sample is numbers of one shape."""
+        return self.dtype != "str" and -1 not in self.shape
+
+
+class StatePair(Struct, frozen=True):
+    """A tensor that the model hands itself from call to call: ``output`` becomes ``input``, which begins as zeros."""
+
+    input: str
+    output: str
 
 
 class Variant(Struct, frozen=True):
     """One runnable form of the student.
 
-    ``id`` is ``<precision>-<runtime>``, e.g. ``int8-litert``. ``outputs`` are named ``logits`` and, where the model
-    has one, ``embedding``. ``quality`` was measured through ``edge_agent.Engine`` on held-out data.
+    ``id`` is ``<precision>-<runtime>``, e.g. ``int8-litert``. A classifier's ``outputs`` are named ``logits`` and,
+    where it has one, ``embedding``; others keep the file's names. ``quality`` was measured through
+    ``edge_agent.Engine`` on held-out data.
     """
 
     id: Name
     runtime: str  # "onnxruntime" | "litert"
-    precision: str  # "fp32" | "int8"
+    precision: str  # "fp32" | "fp16" | "int8"
     student: str
     file: FileReference
     inputs: tuple[TensorSpec, ...]
@@ -141,18 +160,25 @@ class Manifest(Struct, frozen=True):
     format: int
     name: Name
     version: Positive
-    task: str  # "image-classification", ...
+    task: str  # "image-classification", "classification", "regression", "detection", "anomaly", "forecast", ..., "raw"
     sample: SampleSpec
     pipeline: Pipeline
     labels: tuple[str, ...]
     variants: Annotated[tuple[Variant, ...], Meta(min_length=1, max_length=64)]
-    golden: FileReference
-    profile: FileReference
+    golden: FileReference | None  # None only for a bare file, which is no release
+    profile: FileReference | None  # None: a device learns its baseline from its first answers
     lineage: Lineage
     created: str  # RFC 3339, UTC
     drift: DriftPolicy = DriftPolicy()
     baselines: tuple[Baseline, ...] = (Baseline("default"),)
     documents: tuple[FileReference, ...] = ()
+    extra_inputs: tuple[SampleSpec, ...] = ()  # what the model takes beside ``sample``; they bypass the pipeline
+    state: tuple[StatePair, ...] = ()
+
+    @property
+    def signature(self) -> tuple[SampleSpec, ...]:
+        """Everything that a caller gives for one answer."""
+        return (self.sample, *self.extra_inputs)
 
     def variant(self, variant_id: str) -> Variant:
         """The variant called ``variant_id``.
@@ -174,7 +200,8 @@ class Manifest(Struct, frozen=True):
 
     def files(self) -> tuple[FileReference, ...]:
         """Every file but the manifest itself."""
-        return (self.golden, self.profile, *(v.file for v in self.variants), *self.documents)
+        own = (file for file in (self.golden, self.profile) if file is not None)
+        return (*own, *(v.file for v in self.variants), *self.documents)
 
 
 def decode_manifest(data: bytes, *, where: str = MANIFEST_NAME) -> Manifest:

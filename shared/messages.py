@@ -164,12 +164,17 @@ class Prediction(UpMessage, kw_only=True):
     answers: list[AnswerRecord]
 
 
-class AnswerRecord(Struct, kw_only=True):
-    """One answer in a sink or a prediction message."""
+class AnswerRecord(Struct, kw_only=True, omit_defaults=True):
+    """One answer in a sink or a prediction message.
+
+    ``label`` and ``score`` are those of a classifier; ``value`` is what other tasks give: a number, a list of boxes, a
+    forecast. What an answer does not have is left out.
+    """
 
     id: str
-    label: str
-    score: float
+    label: str = ""
+    score: float | None = None
+    value: Any = None
     time: float = 0.0
     latency_us: float = 0.0
     release: int = 0
@@ -202,11 +207,12 @@ class Feedback(UpMessage, kw_only=True):
     labels: list[TruthLabel]
 
 
-class TruthLabel(Struct, kw_only=True):
-    """The truth about one answer."""
+class TruthLabel(Struct, kw_only=True, omit_defaults=True):
+    """The truth about one answer: its label, or its number where the task gives numbers."""
 
     id: str
-    label: str
+    label: str = ""
+    value: float | None = None
 
 
 class Truth(Message, kw_only=True):
