@@ -41,21 +41,34 @@ def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         raise ProfileError(f"{path}: cannot be written ({error.strerror})") from error
 
 
+def unpack(data: bytes, *, max_bytes: int = MAX_BYTES) -> Arrays:
+    """The arrays that :func:`pack` made ``data`` of.
+
+    Raises:
+        ProfileError: damaged, larger than ``max_bytes`` unpacked, or with Python objects.
+    """
+    return _read(io.BytesIO(data), "saved arrays", max_bytes)
+
+
 def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Arrays:
     """Read an ``.npz`` file.
 
     Raises:
         ProfileError: it is missing, damaged, larger than ``max_bytes`` unpacked, or holds Python objects.
     """
+    return _read(path, path, max_bytes)
+
+
+def _read(source: Path | io.BytesIO, path: Path | str, max_bytes: int) -> Arrays:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(source) as archive:
             entries = archive.infolist()
             size = sum(entry.file_size for entry in entries)
         if size > max_bytes or len(entries) > MAX_ARRAYS:
             raise ProfileError(
                 f"{path}: {size} bytes in {len(entries)} arrays; at most {max_bytes} in {MAX_ARRAYS} are allowed"
             )
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(source, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except OSError as error:
         raise ProfileError(f"{path}: cannot be read ({error.strerror or error})") from error

@@ -23,11 +23,12 @@ from numpy.typing import ArrayLike, NDArray
 from shared.drift.bins import Floats
 from shared.drift.counts import WindowCounts
 from shared.drift.encode import Encoder, window_counts
-from shared.drift.evidence import accumulate, log_sum
+from shared.drift.evidence import log_sum
 from shared.drift.profile import ReferenceProfile
 from shared.drift.state import Packed, pack_array, seal, unpack_array, unseal
 from shared.drift.status import DriftStatus, ratio
-from shared.drift.tracks import Group, Tolerance, build_groups
+from shared.drift.streams import Evidence
+from shared.drift.tracks import Tolerance, build_groups
 from shared.errors import ProfileError
 
 MAGIC = b"SDRD"
@@ -38,30 +39,6 @@ RECENT = 512
 """Effects are of the last 512 to 1024 samples."""
 NAMED = 3
 NAMED_SHARE = 0.05
-
-
-class _Stream(Struct):
-    """The moving part of one group: log R (R, bets) and urn (R, K)."""
-
-    group: Group
-    weights: Floats
-    log_r: Floats
-    urn: Floats
-
-    @classmethod
-    def start(cls, group: Group) -> _Stream:
-        weights = group.detector_weights()
-        return cls(group, weights, np.full(weights.shape, -np.inf), group.gaps.copy())
-
-    def advance(self, windows: Floats, log_time: float) -> Floats:
-        """Take in windows (R, W, K); weighted log R (T, W) after each, by track."""
-        log_e = self.group.log_e_plug(windows)
-        if self.group.urn:
-            log_e = np.concatenate((self.group.log_e_urn(self.urn, windows), log_e), axis=2)
-            self.urn = self.urn + windows.sum(1)
-        log_r = accumulate(self.log_r, log_e, log_time)
-        self.log_r = log_r[:, -1]
-        return self.group.by_track(log_sum(log_r + self.weights[:, None], axis=2))
 
 
 class _State(Struct):
@@ -123,14 +100,13 @@ class DriftDetector:
         self.window = int(window)
         self.tolerance = Tolerance(float(tolerance), float(replaced)).check()
         self._encoder = Encoder(profile)
-        self._streams = [_Stream.start(group) for group in build_groups(profile, self.tolerance)]
+        self._evidence = Evidence(build_groups(profile, self.tolerance), self.window)
         self._rng = np.random.Generator(np.random.PCG64(seed))
-        self._buffer = np.empty((0, self._encoder.tracks), dtype=np.uint8)
+        self._buffer = np.empty((len(profile.columns), 0), dtype=np.uint8)
         self._taken = WindowCounts.zero(profile)
         self._recent = [WindowCounts.zero(profile), WindowCounts.zero(profile)]
         self._samples = 0
         self._log_evidence = -math.inf
-        self._contributions = np.full(self._encoder.tracks, -np.inf)
         self._at: int | None = None
         self._features: tuple[str, ...] = ()
 
@@ -140,25 +116,35 @@ class DriftDetector:
         Raises:
             InputError: not a table of numbers of the profile's width; nothing was taken in.
         """
+        self.feed(X_block)
+        return self.status
+
+    def feed(self, X_block: ArrayLike) -> bool:
+        """:meth:`update` that only says whether there is an alarm: cheaper.
+
+        Raises:
+            InputError: as there.
+        """
         rows = self._encoder.rows(X_block)
         for at in range(0, len(rows), BATCH_ROWS):
             self._take_in(self._encoder.codes(rows[at : at + BATCH_ROWS], self._rng))
-        return self.status
+        return self._at is not None
 
     def _take_in(self, codes: NDArray[np.uint8]) -> None:
-        width, new = self._encoder.width, len(codes)
-        before = self._samples - len(self._buffer)  # samples evaluated so far
+        width, new, begun = self._encoder.width, codes.shape[1], self._buffer.shape[1]
+        before = self._samples - begun  # samples evaluated so far
         self._samples += new
-        table = -window_counts(self._buffer, len(self._buffer), width)[:, 0] if len(self._buffer) else 0
-        codes = np.concatenate((self._buffer, codes))
-        whole = len(codes) // self.window * self.window
+        table = -window_counts(self._buffer, begun, width)[:, 0] if begun else 0
+        if begun:
+            codes = np.concatenate((self._buffer, codes), axis=1)
+        whole = codes.shape[1] // self.window * self.window
         if whole:
-            counts = window_counts(codes[:whole], self.window, width)
+            counts = window_counts(codes[:, :whole], self.window, width)
             table = table + counts.sum(1)
             self._evaluate(counts.astype(np.float64), before)
-        self._buffer = codes[whole:].copy()
-        if len(self._buffer):
-            table = table + window_counts(self._buffer, len(self._buffer), width)[:, 0]
+        self._buffer = codes[:, whole:].copy()
+        if rest := codes.shape[1] - whole:
+            table = table + window_counts(self._buffer, rest, width)[:, 0]
         self._count(WindowCounts(self._taken.layout, new, np.asarray(table)))
 
     def _count(self, block: WindowCounts) -> None:
@@ -170,17 +156,14 @@ class DriftDetector:
 
     def _evaluate(self, counts: Floats, before: int) -> None:
         """Windows (T, W, K), the first of which starts after ``before`` samples."""
-        found = np.empty(counts.shape[:2])
-        log_time = math.log(self.window)
-        for stream in self._streams:
-            found[stream.group.tracks] = stream.advance(stream.group.windows(counts), log_time)
-        log_u = log_sum(found, axis=0) - math.log(self.false_alarm_every)
-        self._log_evidence = float(log_u[-1])
-        self._contributions = found[:, -1]
-        if self._at is None and (log_u >= 0).any():
-            first = int(np.argmax(log_u >= 0))
-            self._at = before + (first + 1) * self.window
-            self._features = self._leading(found[:, first])
+        for log_sums, log_r_after in self._evidence.advance(counts):
+            log_u = log_sums - math.log(self.false_alarm_every)
+            self._log_evidence = float(log_u[-1])
+            if self._at is None and (log_u >= 0).any():
+                first = int(np.argmax(log_u >= 0))
+                self._at = before + (first + 1) * self.window
+                self._features = self._leading(self._evidence.by_track(log_r_after(first)))
+            before += len(log_u) * self.window
 
     def _leading(self, contributions: Floats) -> tuple[str, ...]:
         """Up to three tracks that carry a twentieth of the evidence or more."""
@@ -193,14 +176,16 @@ class DriftDetector:
     def status(self) -> DriftStatus:
         """What is known after the last whole window."""
         alarm = self._at is not None
+        contributions = self._evidence.by_track()
         return DriftStatus(
             alarm=alarm,
             evidence=ratio(self._log_evidence),
             at=self._at,
-            features=self._features if alarm else self._leading(self._contributions),
+            features=self._features if alarm else self._leading(contributions),
             samples=self._samples,
             profile=self.profile,
             recent=self._recent[0] + self._recent[1],
+            contributions=contributions - math.log(self.false_alarm_every),
         )
 
     @property
@@ -220,19 +205,16 @@ class DriftDetector:
         self._at = None
         self._features = ()
         self._log_evidence = -math.inf
-        self._contributions = np.full(self._encoder.tracks, -np.inf)
-        for stream in self._streams:
-            stream.log_r = np.full_like(stream.log_r, -np.inf)
-            if not keep:
-                stream.urn = stream.group.gaps.copy()
+        self._evidence.forget(urns=not keep)
         if not keep:
-            self._buffer = self._buffer[:0]
+            self._buffer = self._buffer[:, :0]
             self._recent = [WindowCounts.zero(self.profile), WindowCounts.zero(self.profile)]
 
     def to_bytes(self) -> bytes:
         """The whole state; a detector restored from it goes on exactly as this one would."""
         generator = self._rng.bit_generator.state
         numbers = generator["state"]
+        groups = self._evidence.state()
         state = _State(
             false_alarm_every=self.false_alarm_every,
             window=self.window,
@@ -247,13 +229,13 @@ class DriftDetector:
                 int(generator["has_uint32"]),
                 int(generator["uinteger"]),
             ),
-            buffer=pack_array(self._buffer),
+            buffer=pack_array(np.concatenate((self._buffer, self._buffer == self._encoder.width)).T),
             log_evidence=self._log_evidence if math.isfinite(self._log_evidence) else None,
-            contributions=pack_array(self._contributions),
+            contributions=pack_array(self._evidence.by_track()),
             taken=self._taken.to_bytes(),
             recent=(self._recent[0].to_bytes(), self._recent[1].to_bytes()),
-            log_r=tuple(pack_array(stream.log_r) for stream in self._streams),
-            urns=tuple(pack_array(stream.urn) for stream in self._streams),
+            log_r=tuple(pack_array(log_r) for log_r, _ in groups),
+            urns=tuple(pack_array(urn) for _, urn in groups),
         )
         return seal(MAGIC, self.profile.digest, state)
 
@@ -266,7 +248,8 @@ class DriftDetector:
         """
         state = unseal(MAGIC, profile.digest, data, _State)
         detector = cls(profile, state.false_alarm_every, state.window, state.delta, replaced=state.replaced)
-        if not len(state.log_r) == len(state.urns) == len(detector._streams):
+        groups = detector._evidence.state()
+        if not len(state.log_r) == len(state.urns) == len(groups):
             raise ProfileError("drift state: another number of track groups than the profile has")
         numbers, increment, has_half, half = state.generator
         detector._rng.bit_generator.state = {
@@ -279,16 +262,14 @@ class DriftDetector:
         buffer = unpack_array(state.buffer, dtype=np.uint8)
         if buffer.ndim != 2 or buffer.shape[1] != tracks or len(buffer) >= state.window or (buffer > width).any():
             raise ProfileError("drift state: the unfinished window doesn't fit the profile")
-        detector._buffer = buffer
+        detector._buffer = np.ascontiguousarray(buffer[:, : len(profile.columns)].T)
         detector._samples, detector._at, detector._features = state.samples, state.at, state.features
         detector._log_evidence = -math.inf if state.log_evidence is None else state.log_evidence
-        detector._contributions = unpack_array(state.contributions, detector._contributions)
         detector._taken = WindowCounts.from_bytes(profile, state.taken)
         detector._recent = [WindowCounts.from_bytes(profile, part) for part in state.recent]
-        for stream, log_r, urn in zip(detector._streams, state.log_r, state.urns, strict=True):
-            stream.log_r = unpack_array(log_r, stream.log_r)
-            stream.urn = unpack_array(urn, stream.urn)
-            grown = stream.urn - stream.group.gaps
-            if not (grown >= 0).all() or (grown % 1 != 0).any() or np.isnan(stream.log_r).any():
-                raise ProfileError("drift state: an urn doesn't hold the reference and whole counts")
+        pairs = zip(state.log_r, state.urns, groups, strict=True)
+        if not detector._evidence.load(
+            [(unpack_array(r, log_r), unpack_array(u, urn)) for r, u, (log_r, urn) in pairs]
+        ):
+            raise ProfileError("drift state: an urn doesn't hold the reference and whole counts")
         return detector

@@ -17,8 +17,7 @@ CHUNK = 2048
 class Encoder:
     """Bins of rows for one profile.
 
-    Codes are (b, T) uint8, tracks as in the profile's layout: the bin, or ``width`` (one past the last) where the
-    value is missing.
+    Codes are (F, b) uint8: the bin of each value, or ``width`` (one past the last) where it is missing.
     """
 
     def __init__(self, profile: ReferenceProfile) -> None:
@@ -28,12 +27,14 @@ class Encoder:
         self._values = np.array([k for k, kind in enumerate(profile.kinds) if kind == VALUE], dtype=np.intp)
         self._categories = [(k, c.edges) for k, c in enumerate(profile.columns) if c.kind == CATEGORY]
         most = max((len(profile.columns[k].edges) for k in self._values), default=0)
-        self._edges = np.full((most, len(self._values), 1), np.nan)  # a comparison with NaN is never true
-        self._tiebreaks = np.zeros((most, len(self._values), 1))
+        self._edges = np.full((most + 1, len(self._values), 1), np.nan)  # a comparison with NaN is never true
+        self._tiebreaks = np.zeros((most + 1, len(self._values), 1))
         for at, k in enumerate(self._values):
             column = profile.columns[k]
             self._edges[: len(column.edges), at, 0] = column.edges
             self._tiebreaks[: len(column.edges), at, 0] = column.tiebreaks
+        self._next_edge = np.ascontiguousarray(self._edges[..., 0].T).ravel()
+        self._row = np.arange(len(self._values))[:, None] * (most + 1)
 
     def rows(self, X: ArrayLike) -> Floats:
         """``X`` as (b, F) float64.
@@ -52,43 +53,48 @@ class Encoder:
         return rows
 
     def codes(self, rows: Floats, rng: np.random.Generator) -> Codes:
-        """Codes (b, T) of ``rows`` (b, F). Uniform numbers for ties are drawn row by row, so that blocks of any size
+        """Codes (F, b) of ``rows`` (b, F). Uniform numbers for ties are drawn row by row, so that blocks of any size
         give the same codes."""
         if len(rows) > CHUNK:
-            return np.concatenate([self.codes(rows[at : at + CHUNK], rng) for at in range(0, len(rows), CHUNK)])
-        count, scalars = rows.shape
-        codes = np.empty((count, self.tracks), dtype=np.uint8)
-        absent = np.isnan(rows)
+            parts = [self.codes(rows[at : at + CHUNK], rng) for at in range(0, len(rows), CHUNK)]
+            return np.concatenate(parts, axis=1)
+        x = np.ascontiguousarray(rows.T)
+        codes = np.empty(x.shape, dtype=np.uint8)
         if len(self._values):
-            codes[:, self._values] = self._bins(np.ascontiguousarray(rows[:, self._values].T), rng).T
+            codes[self._values] = self._bins(x[self._values], rng)
         for k, categories in self._categories:
-            column = rows[:, k]
-            at = np.searchsorted(categories, column)
-            found = categories[np.minimum(at, len(categories) - 1)] == column
-            codes[:, k] = np.where(found, at, len(categories))
-        codes[:, :scalars][absent] = self.width
-        codes[:, scalars:] = absent
+            at = np.searchsorted(categories, x[k])
+            found = categories[np.minimum(at, len(categories) - 1)] == x[k]
+            codes[k] = np.where(found, at, len(categories))
+        absent = np.isnan(x)
+        if absent.any():
+            codes[absent] = self.width
         return codes
 
     def _bins(self, x: Floats, rng: np.random.Generator) -> Codes:
         """Bins (V, b) of values ``x`` (V, b): edges below, plus equal edges whose tie-break is below a uniform
         number."""
-        below: Codes = np.add.reduce(x > self._edges, axis=0, dtype=np.uint8)
-        equal = x == self._edges
-        tied = np.nonzero(equal.any(axis=0).T)  # row by row: (sample, column)
-        if len(tied[0]):
-            u = rng.random(len(tied[0]))
-            row, column = tied
-            passed = equal[:, column, row] & (self._tiebreaks[:, column, 0] < u)
+        below: Codes = np.add.reduce((x > self._edges).view(np.uint8), axis=0, dtype=np.uint8)
+        equal = self._next_edge[self._row + below] == x
+        if equal.any():
+            row, column = np.nonzero(equal.T)  # row by row: (sample, column)
+            u = rng.random(len(row))
+            edges, tiebreaks = self._edges[:, column, 0], self._tiebreaks[:, column, 0]
+            passed = (edges == x[column, row]) & (tiebreaks < u)
             below[column, row] += np.add.reduce(passed, axis=0, dtype=np.uint8)
         return below
 
 
 def window_counts(codes: Codes, window: int, width: int) -> NDArray[np.int64]:
-    """Counts (T, W, width) of ``codes`` (W * window, T) in windows of ``window`` rows."""
-    windows, tracks = len(codes) // window, codes.shape[1]
+    """Counts (2F, W, width) of ``codes`` (F, W * window) in windows of ``window`` rows: of each scalar's bins, then of
+    each missing flag's (present, missing)."""
+    scalars, windows = len(codes), codes.shape[1] // window
     stride = width + 1
-    base = np.arange(tracks) * (windows * stride)
-    step = np.repeat(np.arange(windows) * stride, window)
-    flat = np.bincount((codes + base + step[:, None]).ravel(), minlength=tracks * windows * stride)
-    return flat.reshape(tracks, windows, stride)[:, :, :width]
+    base = np.arange(0, scalars * windows * stride, stride).reshape(scalars, windows, 1)
+    cells = codes.reshape(scalars, windows, window) + base
+    flat = np.bincount(cells.ravel(), minlength=base.size * stride).reshape(scalars, windows, stride)
+    counts = np.zeros((2 * scalars, windows, width), dtype=np.int64)
+    counts[:scalars] = flat[:, :, :width]
+    counts[scalars:, :, 1] = missing = flat[:, :, width]
+    np.subtract(window, missing, out=counts[scalars:, :, 0])
+    return counts

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,11 +29,14 @@ SMALL = 200
 _HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 _LOG_GAMMA = np.concatenate(([0.0, 0.0], np.cumsum(np.log(np.arange(1.0, 1023.0)))))
 """log Γ(k) for k = 0..1023 (the first is never used)."""
+FEW = 32
+_TRIANGLE = np.tri(FEW)
 _NORMAL = NormalDist()
 
 
-def log_gamma(x: Floats) -> Floats:
-    """Log Γ(x) of whole numbers x >= 1: a table, and beyond it Stirling's series (error below 1e-11).
+def log_gamma(x: Floats, log_x: Floats | None = None) -> Floats:
+    """Log Γ(x) of whole numbers x >= 1: a table, and beyond it Stirling's series (error below 1e-11). ``log_x``: their
+    logarithms, where they are known.
 
     >>> round(float(np.exp(log_gamma(np.array([6.0]))[0])), 6)
     120.0
@@ -40,8 +44,30 @@ def log_gamma(x: Floats) -> Floats:
     small: Floats = np.take(_LOG_GAMMA, x.astype(np.intp), mode="clip")
     if x.max(initial=0) < len(_LOG_GAMMA):
         return small
-    y = np.maximum(x, len(_LOG_GAMMA))
-    return np.where(x < len(_LOG_GAMMA), small, (y - 0.5) * np.log(y) - y + _HALF_LOG_TAU + 1 / (12 * y))
+    log_x = np.log(x) if log_x is None else log_x
+    return np.where(x < len(_LOG_GAMMA), small, (x - 0.5) * log_x - x + _HALF_LOG_TAU + 1 / (12 * x))
+
+
+class UrnLaw(NamedTuple):
+    """What an urn says of windows that follow each other: ``before`` (T, W, K) what each finds, ``after`` (T, K) what
+    the last leaves, ``size`` (T, W) counts of each, ``base`` (T, W) the part of log e that all bets share."""
+
+    before: Floats
+    after: Floats
+    size: Floats
+    base: Floats
+
+
+def urn_law(urn: Floats, total: Floats, counts: Floats) -> UrnLaw:
+    """The law of ``counts`` (T, W, K) for an ``urn`` (T, K) with sums ``total`` (T,), padding left out of these."""
+    size = counts.sum(-1)
+    met, totals = running(urn, counts), running(total, size)
+    log_met = np.log(met)
+    lengths, sums = log_gamma(met, log_met), log_gamma(totals)
+    share = counts * log_met[:, :-1]
+    share -= lengths[:, 1:]
+    share += lengths[:, :-1]
+    return UrnLaw(met[:, :-1], met[:, -1], size, share.sum(-1) + (sums[:, 1:] - sums[:, :-1]))
 
 
 def urn_log_e(bets: Floats, exp_bets: Floats, urn: Floats, total: Floats, counts: Floats) -> Floats:
@@ -54,19 +80,25 @@ def urn_log_e(bets: Floats, exp_bets: Floats, urn: Floats, total: Floats, counts
         total: (T,) sums of ``urn`` without padding.
         counts: (T, W, K) of each window.
     """
-    size = counts.sum(-1)
-    met, totals = running(urn, counts), running(total, size)
-    law = np.diff(log_gamma(met), axis=1).sum(-1) - np.diff(log_gamma(totals), axis=1)
-    before = met[:, :-1]
-    base = (counts * np.log(before)).sum(-1) - law
-    tilted = np.log(before @ exp_bets.transpose(0, 2, 1))
-    found: Floats = counts @ bets.transpose(0, 2, 1) - size[..., None] * tilted + base[..., None]
+    law = urn_law(urn, total, counts)
+    tilted = np.log(law.before @ exp_bets.transpose(0, 2, 1))
+    found: Floats = counts @ bets.transpose(0, 2, 1) - law.size[..., None] * tilted + law.base[..., None]
     return found
 
 
 def running(start: Floats, steps: Floats) -> Floats:
     """``start`` (T, ...) and what it becomes after each of ``steps`` (T, W, ...): (T, W + 1, ...)."""
-    return np.cumsum(np.concatenate((start[:, None], steps), axis=1), axis=1)
+    found = np.empty((len(steps), steps.shape[1] + 1, *steps.shape[2:]))
+    found[:, 0] = start
+    if steps.shape[1] <= FEW:  # whole numbers: the order of a sum changes nothing, and a product costs a third
+        found[:, 1:] = (_TRIANGLE[: steps.shape[1], : steps.shape[1]] @ steps.reshape(*steps.shape[:2], -1)).reshape(
+            steps.shape
+        )
+        found[:, 1:] += start[:, None]
+    else:
+        found[:, 1:] = steps
+        np.cumsum(found, axis=1, out=found)
+    return found
 
 
 def accumulate(log_r: Floats, log_e: Floats, log_time: float) -> Floats:

@@ -39,7 +39,7 @@ class Layout(Struct, frozen=True):
     @property
     def width(self) -> int:
         """Bins of the widest track."""
-        return max(self.sizes)
+        return max(self.sizes, default=0)
 
     @property
     def scalars(self) -> int:

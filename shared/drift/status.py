@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
+
 from shared.drift.counts import WindowCounts
 from shared.drift.effects import Effect, effects
 from shared.drift.profile import ReferenceProfile
@@ -27,7 +30,8 @@ class DriftStatus:
 
     ``alarm``: latched. ``evidence``: U / A, 1.0 is the alarm. ``at``: samples seen when it rose. ``features``: tracks
     that carry most of the evidence, of the alarm once there is one. ``samples``: seen in all. ``effects``: scalar ->
-    size of the change in the last 512 to 1024 samples, computed when first asked for.
+    size of the change in the last 512 to 1024 samples, computed when first asked for. ``evidences``: what each track
+    adds to ``evidence``.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class DriftStatus:
         samples: int,
         profile: ReferenceProfile,
         recent: WindowCounts,
+        contributions: NDArray[np.float64],
     ) -> None:
         self.alarm = alarm
         self.evidence = evidence
@@ -48,11 +53,17 @@ class DriftStatus:
         self.samples = samples
         self._profile = profile
         self._recent = recent
+        self._contributions = contributions
 
     @cached_property
     def effects(self) -> dict[str, Effect]:
         """Scalar -> effect."""
         return effects(self._profile, self._recent)
+
+    @cached_property
+    def evidences(self) -> dict[str, float]:
+        """Track -> its part of the evidence."""
+        return dict(zip(self._profile.layout.names, map(ratio, self._contributions.tolist()), strict=True))
 
     def __repr__(self) -> str:
         return f"DriftStatus(alarm={self.alarm}, evidence={self.evidence:.3g}, at={self.at}, features={self.features})"

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from shared.drift.bets import SHIFTS, SLOW_SHIFTS, category_bets, flag_bets, value_bets
@@ -94,16 +94,37 @@ class Group(Struct, frozen=True):
     urn_weights: Floats
     slow_weights: Floats
 
+    @property
+    def rows_each(self) -> int:
+        """Rows of one track."""
+        return len(self.gaps) // len(self.tracks)
+
+    def rows_of(self, tracks: NDArray[np.intp]) -> NDArray[np.intp]:
+        """The rows of ``tracks``, which are counted within the group."""
+        each = self.rows_each
+        return (tracks[:, None] * each + np.arange(each)).ravel()
+
+    def only(self, tracks: NDArray[np.intp]) -> Group:
+        """The group of some of its tracks, which are counted within the group."""
+        rows = self.rows_of(tracks)
+        of_rows = (
+            *("gaps", "total", "urn_bets", "urn_exp", "slow_bets", "slow_exp"),
+            *("plug_bets", "urn_weights", "slow_weights"),
+        )
+        picked = {field: getattr(self, field)[rows] for field in of_rows}
+        bins = None if self.bins is None else self.bins[rows]
+        return structs.replace(self, tracks=self.tracks[tracks], bins=bins, **picked)
+
     def windows(self, counts: Floats) -> Floats:
         """This group's counts (R, W, K) of ``counts`` (all tracks, W, bins)."""
         own = counts[self.tracks]
         if self.bins is None:
             return own[:, :, : self.gaps.shape[1]]
-        each = len(self.bins) // len(self.tracks)
-        rows = np.repeat(np.arange(len(self.tracks)), each)
-        hits = own[rows, :, self.bins]
-        rest = np.repeat(own.sum(-1), each, axis=0) - hits
-        return np.stack((hits, rest), axis=2)
+        rows = np.repeat(np.arange(len(self.tracks)), self.rows_each)
+        found = np.empty((len(rows), own.shape[1], 2))
+        found[:, :, 0] = hits = own[rows, :, self.bins]
+        np.subtract(own.sum(-1)[rows], hits, out=found[:, :, 1])
+        return found
 
     def by_track(self, rows: Floats) -> Floats:
         """Log sums (T, ...) of the rows (R, ...) of each track."""

@@ -10,7 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.drift import DriftDetector, ReferenceProfile
+from shared.drift.bets import SHIFTS, SPREADS
 from shared.errors import InputError, ProfileError
+
+URN_BETS = 2 * len(SHIFTS) + len(SPREADS) + 1
 
 
 def alarms(detector, rows, block=640):
@@ -285,10 +288,9 @@ def test_a_kept_urn_takes_the_new_world_for_granted_and_a_fresh_one_does_not():
         detector = DriftDetector(profile)
         detector.update(changed)
         detector.acknowledge(keep)
-        value = detector._streams[0]
-        urn_only = slice(0, value.group.urn_bets.shape[1])
         detector.update(rng.normal(0.5, 1, (320, 1)))
-        evidence[keep] = value.log_r[0, urn_only].max()
+        log_r, _ = detector._evidence.state()[0]
+        evidence[keep] = log_r[0, :URN_BETS].max()
     assert evidence[True] < evidence[False] - 5
 
 

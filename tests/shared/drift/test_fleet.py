@@ -22,7 +22,9 @@ class Devices:
 
     def count(self, rows):
         codes = self.encoder.codes(self.encoder.rows(rows), self.rng)
-        return WindowCounts(self.profile.layout, len(rows), window_counts(codes, len(codes), self.encoder.width)[:, 0])
+        return WindowCounts(
+            self.profile.layout, len(rows), window_counts(codes, codes.shape[1], self.encoder.width)[:, 0]
+        )
 
     def round(self, shifts, n=50):
         return {name: self.count(self.rng.normal(shift, 1, (n, F))) for name, shift in shifts.items()}

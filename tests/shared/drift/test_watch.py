@@ -50,7 +50,7 @@ def test_colour_adds_saturation():
     [
         (SampleSpec("float32", (3,), kind="row", columns=("a", "b", "c")), ("a", "b", "c")),
         (SampleSpec("float32", (2, 2), kind="tensor"), ("x0", "x1", "x2", "x3")),
-        (SampleSpec("float32", (100, 3), kind="window"), ("mean", "std", "min", "max")),
+        (SampleSpec("float32", (100, 3), kind="tensor"), ("mean", "std", "min", "max")),
         (SampleSpec("uint8", (2, 2), kind="image"), ("x0", "x1", "x2", "x3")),
     ],
 )
