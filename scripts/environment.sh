@@ -1,12 +1,14 @@
-# Sourced by scripts/demo and scripts/test: makes the two virtual environments, or reuses them if they are current.
+# Sourced by scripts/demo and scripts/test: makes the virtual environments, or reuses them if they are current.
 #
 #   .venv          the product with the extra that the caller names (demo, dev)
 #   .venv-tflite   the TFLite exporter, whose pins clash with everything else (docs/adr/0001)
+#   .venv-tflite-runtime   scripts/test only: the LiteRT backend on tflite_runtime, which wants numpy 1 and Python 3.11
 # shellcheck shell=bash
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 VENV="$ROOT/.venv"
 TFLITE_VENV="$ROOT/.venv-tflite"
+TFLITE_RUNTIME_VENV="$ROOT/.venv-tflite-runtime"
 trap 'printf "%s: interrupted\n" "${SCRIPT_NAME:-scripts}" >&2; exit 130' INT
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 
@@ -103,4 +105,30 @@ prepare_tflite() {
     fi
     make_environment "$TFLITE_VENV" "$(stamp "$ROOT/constraints-tflite.txt")" tflite -r "$ROOT/constraints-tflite.txt"
     export SANDERLING_TFLITE_PYTHON="$TFLITE_VENV/bin/python"
+}
+
+prepare_tflite_runtime() { # sets TFLITE_RUNTIME_PYTHON, or leaves it empty where there is no build
+    local candidate found=""
+    TFLITE_RUNTIME_PYTHON=""
+    case "$(uname -sm)" in
+        "Linux x86_64" | "Linux aarch64") ;;
+        *)
+            say "tflite_runtime has no build for $(uname -sm): its tests are skipped"
+            return
+            ;;
+    esac
+    for candidate in "$PYTHON" python3.11 /usr/bin/python3.11; do
+        if "$candidate" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1; then
+            found="$(command -v "$candidate")"
+            break
+        fi
+    done
+    if [ -z "$found" ]; then
+        say "tflite_runtime needs Python 3.11, which is not here: its tests are skipped"
+        return
+    fi
+    local PYTHON="$found"
+    make_environment "$TFLITE_RUNTIME_VENV" "$(stamp "$ROOT/constraints-tflite-runtime.txt")" tflite-runtime \
+        -r "$ROOT/constraints-tflite-runtime.txt"
+    TFLITE_RUNTIME_PYTHON="$TFLITE_RUNTIME_VENV/bin/python"
 }

@@ -1,28 +1,27 @@
-"""LiteRT (``ai_edge_litert``), or its predecessor ``tflite_runtime`` on 32-bit ARM.
+"""LiteRT, or its predecessor ``tflite_runtime``, on the CPU.
 
-Files have a fixed batch of one (XNNPACK refuses to resize these), so a batch is a loop. Inputs and outputs are written
-and read where the interpreter keeps them: its tensors of fixed shape stay where they are once allocated.
+A single sample is written and read where the interpreter keeps it: tensors of fixed shape stay where they are once
+allocated. Files with an open batch axis are resized for a batch, in an interpreter of its own where single samples use
+the first one's memory; it is made when a batch comes and keeps the last size. Files with a batch of one, and those that
+can't be resized after all (XNNPACK refuses some; others have the batch of one in a constant), are run row by row.
 """
 
 from __future__ import annotations
 
-import ctypes
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.backends import tensors
+from edge_agent.backends.inspect import FileSignature
+from edge_agent.backends.litert_graph import REFUSALS, Graph
 from shared.errors import BackendError, one_line
 from shared.manifest import TensorSpec, Variant
-
-try:
-    from ai_edge_litert.interpreter import Interpreter
-except ImportError:
-    from tflite_runtime.interpreter import Interpreter
 
 Array = NDArray[Any]
 
@@ -31,118 +30,183 @@ ROWS_PER_LOCK = 16
 
 
 class LiteRtBackend:
-    """See :class:`edge_agent.backends.Backend`. Everything that runs the interpreter holds ``lock``."""
+    """See :class:`edge_agent.backends.Backend`. An interpreter runs one call at a time: ``lock`` is held meanwhile, but
+    not for batches of a file that has an interpreter for them."""
 
-    def __init__(self, variant: Variant, path: Path, *, threads: int = 1) -> None:
-        self._where = str(path)
+    def __init__(self, variant: Variant, path: Path, *, threads: int = 1, memory_arena: bool = False) -> None:
+        del memory_arena  # LiteRT plans its memory once for each shape and frees what it had before
+        self._path, self._threads, self._where = path, threads, str(path)
         self.lock = threading.Lock()
-        if len(variant.inputs) != 1:
-            raise BackendError(f"{path}: the manifest names {len(variant.inputs)} inputs; one is supported")
-        try:
-            self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
-            self._interpreter.allocate_tensors()
-            inputs, outputs = self._details()
-        except (ValueError, RuntimeError, KeyError) as error:
-            raise BackendError(f"{path}: LiteRT refuses it: {one_line(error)}") from error
-        if len(inputs) < 1 or len(outputs) < len(variant.outputs):
+        self._graph: Graph | None = None
+        self._bulk: Graph | None = None
+        self._bulk_lock = threading.Lock()
+        graph = Graph(path, threads)
+        of_inputs = tensors.match(variant.inputs, graph.inputs, self._where, "input")
+        of_outputs = tensors.match(variant.outputs, graph.outputs, self._where, "output")
+        self._order = (of_inputs, of_outputs)
+        graph.select(*self._order)
+        self._inputs = [self._merged(*pair) for pair in zip(variant.inputs, graph.inputs, strict=True)]
+        self._outputs = [self._merged(*pair) for pair in zip(variant.outputs, graph.outputs, strict=True)]
+        open_axes = [
+            found.shape[0] is None for spec, found in zip(self._inputs, graph.inputs, strict=True) if spec.batch
+        ]
+        self._resizable = bool(open_axes) and all(open_axes)
+        self._graph = graph
+        self.direct = tensors.direct(self._inputs, self._outputs)
+        self.input: Array = np.empty(0)
+        self.outputs: dict[str, Array] = {}
+        self._dequantize: list[Any] = []
+        self._quantize: Any = None
+        if self.direct:
+            self._bind(graph)
+
+    def _merged(self, spec: TensorSpec, found: TensorSpec) -> TensorSpec:
+        """What the manifest says, with what only the file knows."""
+        zero_point = found.zero_point or 0
+        if spec.scale is not None and (
+            not np.isclose(spec.scale, found.scale or 0, rtol=1e-5) or (spec.zero_point or 0) != zero_point
+        ):
             raise BackendError(
-                f"{path}: has {len(inputs)} inputs and {len(outputs)} outputs, but the manifest names "
-                f"{len(variant.inputs)} and {len(variant.outputs)}"
+                f"{self._where}: {spec.name} is quantized with scale {found.scale or 0:g}, zero point {zero_point} in "
+                f"the file, but the manifest says {spec.scale}, {spec.zero_point}"
             )
-        self._input_spec = self._checked(variant.inputs[0], inputs[0])
-        self._output_specs = [self._checked(s, d) for s, d in zip(variant.outputs, outputs, strict=False)]
-        self._invoke = self._interpreter.invoke
-        self._allocate(inputs[0]["index"], [d["index"] for d in outputs])
+        narrowed = tensors.narrowed(spec, found)
+        return msgspec.structs.replace(narrowed, scale=spec.scale or found.scale, zero_point=zero_point)
 
-    def _details(self) -> tuple[list[Any], list[Any]]:
-        """Details of inputs and outputs in the signature's order; a file without a signature keeps the graph's."""
-        signatures = self._interpreter.get_signature_list()
-        if not signatures:
-            return self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        key = next(iter(signatures))
-        runner = self._interpreter.get_signature_runner(key)
-        by_name = (runner.get_input_details(), runner.get_output_details())
-        inputs, outputs = (
-            [details[name] for name in sorted(signatures[key][side], key=_natural)]
-            for details, side in zip(by_name, ("inputs", "outputs"), strict=True)
-        )
-        return inputs, outputs
-
-    def _checked(self, spec: TensorSpec, detail: Any) -> TensorSpec:
-        tensors.check(spec, detail["dtype"], tuple(int(size) for size in detail["shape"]), self._where)
-        scale, zero_point = detail["quantization"]
-        if spec.scale is not None:
-            if not np.isclose(spec.scale, scale, rtol=1e-5) or (spec.zero_point or 0) != zero_point:
-                raise BackendError(
-                    f"{self._where}: {spec.name} is quantized with scale {scale:g}, zero point {zero_point} in the "
-                    f"file, but the manifest says {spec.scale}, {spec.zero_point}"
-                )
-            return spec
-        return TensorSpec(spec.name, spec.dtype, spec.shape, float(scale) or None, int(zero_point))
-
-    def _allocate(self, input_index: int, output_indices: Sequence[int]) -> None:
-        self._stored_input = self._direct(input_index)
-        shape = self._stored_input.shape
-        self._stored_input[...] = 0
-        self._run()  # outputs may move once, when the first run plans memory
-        spec = self._input_spec
+    def _bind(self, graph: Graph) -> None:
+        spec = self._inputs[0]
+        shape = tensors.single(spec)
+        assert shape is not None
+        try:
+            graph.fit([shape])
+            (self._stored_input,), _ = graph.memory()
+            self._stored_input[...] = 0
+            graph.invoke()  # outputs may move once, when the first run plans memory
+            _, stored_outputs = graph.memory()
+        except REFUSALS as error:
+            raise self._failed(error) from error
+        if any(stored.shape != tensors.single(s) for s, stored in zip(self._outputs, stored_outputs, strict=True)):
+            self.direct = False  # the file's shapes are no promise: an output takes its size from the values
+            self._stored_input = np.empty(0)
+            return
         self.input = np.zeros(shape, np.float32) if spec.scale else self._stored_input
         self._quantize = tensors.quantizer(spec, shape) if spec.scale else None
-        self.outputs: dict[str, Array] = {}
-        self._dequantize = []
-        for output, index in zip(self._output_specs, output_indices, strict=False):
-            stored = self._direct(index)
+        for output, stored in zip(self._outputs, stored_outputs, strict=True):
+            real = np.zeros(stored.shape, np.float32) if output.scale else stored
             if output.scale:
-                real = np.zeros(stored.shape, np.float32)
                 self._dequantize.append((tensors.dequantizer(output), stored, real))
-                self.outputs[output.name] = real[0]
-            else:
-                self.outputs[output.name] = stored[0]
-
-    def _direct(self, index: int) -> Array:
-        """The interpreter's own memory of a tensor, as an array that it does not count as a reference: it refuses to
-        run while a view made by ``tensor()`` is alive."""
-        view = self._interpreter.tensor(index)()
-        address, shape, dtype, size = view.ctypes.data, view.shape, view.dtype, view.nbytes
-        del view
-        memory = (ctypes.c_char * size).from_address(address)
-        return np.frombuffer(memory, dtype=dtype).reshape(shape)
-
-    def _run(self) -> None:
-        try:
-            self._invoke()
-        except (ValueError, RuntimeError) as error:
-            raise BackendError(f"{self._where}: LiteRT failed: {one_line(error)}") from error
+            self.outputs[output.name] = real.reshape(real.shape[1:])
+        self._invoke = graph.invoke
 
     def forward(self) -> None:
         """Run ``input`` into ``outputs``. The caller holds ``lock``."""
         if self._quantize is not None:
             self._quantize(self.input, self._stored_input)
-        self._run()
+        try:
+            self._invoke()
+        except (ValueError, RuntimeError) as error:
+            raise self._failed(error) from error
         for dequantize, stored, real in self._dequantize:
             dequantize(stored, real)
 
-    def run(self, batch: Array) -> dict[str, Array]:
-        """(n, ...) → role → (n, ...)."""
-        found = {role: np.empty((len(batch), *row.shape), row.dtype) for role, row in self.outputs.items()}
-        for start in range(0, len(batch), ROWS_PER_LOCK):
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Whole tensors by name, as in the protocol."""
+        given, rows = tensors.gather(self._inputs, feeds, self._where)
+        if rows is not None and rows > 1 and self._resizable:
+            found = self._batch(given, rows)
+        else:
+            found = self._rows(given, rows)
+        return tensors.scatter(self._outputs, found, rows, self._where)
+
+    def _rows(self, given: list[Array], rows: int | None) -> list[Array]:
+        if rows is None:
+            return self._call(given)
+        if not self.direct:
+            return tensors.by_row(self._call, self._inputs, self._outputs, given, rows, self._where)
+        (batch,) = given
+        with self.lock:
+            if self._graph is None:
+                raise self._failed()
+            stored = self._graph.memory()
+            found = [np.empty((rows, *values.shape[1:]), values.dtype) for values in stored[1]]
+        for start in range(0, rows, ROWS_PER_LOCK):
             with self.lock:
-                for i in range(start, min(start + ROWS_PER_LOCK, len(batch))):
-                    self.input[0] = batch[i]
-                    self.forward()
-                    for role, row in self.outputs.items():
-                        found[role][i] = row
+                if self._graph is None:
+                    raise self._failed()
+                for i in range(start, min(start + ROWS_PER_LOCK, rows)):
+                    stored[0][0][0] = batch[i]
+                    try:
+                        self._invoke()
+                    except (ValueError, RuntimeError) as error:
+                        raise self._failed(error) from error
+                    for values, row in zip(found, stored[1], strict=True):
+                        values[i] = row[0]
         return found
 
+    def _call(self, given: list[Array]) -> list[Array]:
+        """Once through the first interpreter."""
+        with self.lock:
+            if self._graph is None:
+                raise self._failed()
+            try:
+                return _through(self._graph, given)
+            except REFUSALS as error:
+                self._graph = self._reopened()  # half-resized, it would refuse everything from now on
+                raise self._failed(error) from error
+
+    def _batch(self, given: list[Array], rows: int) -> list[Array]:
+        """A whole batch at once, or row by row where the file can't do that after all."""
+        try:
+            found = self._call(given) if not self.direct else self._call_bulk(given)
+            if all(len(values) == rows for s, values in zip(self._outputs, found, strict=True) if s.batch):
+                return found
+        except BackendError:
+            if self._graph is None:
+                raise
+        found = self._rows(given, rows)
+        self._resizable, self._bulk = False, None
+        return found
+
+    def _call_bulk(self, given: list[Array]) -> list[Array]:
+        with self._bulk_lock:
+            if self._graph is None:
+                raise self._failed()
+            self._bulk = self._bulk or self._reopened()
+            try:
+                return _through(self._bulk, given)
+            except REFUSALS as error:
+                self._bulk = None
+                raise self._failed(error) from error
+
+    def _reopened(self) -> Graph:
+        graph = Graph(self._path, self._threads)
+        graph.select(*self._order)
+        return graph
+
+    def _failed(self, error: Exception | None = None) -> BackendError:
+        if error is None or self._graph is None:
+            return BackendError(f"{self._where}: closed")
+        return BackendError(f"{self._where}: LiteRT failed: {one_line(error)}")
+
     def close(self) -> None:
-        """Free the interpreter; arrays that point into it go first."""
-        self.outputs = {}
-        self._dequantize = []
-        self.input = self._stored_input = np.empty(0)
-        del self._invoke, self._interpreter
+        """Free the interpreters; arrays that point into them go first."""
+        with self._bulk_lock, self.lock:
+            self.outputs = {}
+            self._dequantize = []
+            self.input = self._stored_input = np.empty(0)
+            self._invoke = self._refused
+            self._graph = self._bulk = None
+
+    def _refused(self) -> None:
+        raise RuntimeError("closed")
 
 
-def _natural(name: str) -> tuple[str, int]:
-    """``output_10`` after ``output_9``."""
-    stem = name.rstrip("0123456789")
-    return stem, int(name[len(stem) :] or -1)
+def _through(graph: Graph, given: list[Array]) -> list[Array]:
+    graph.fit([values.shape for values in given])
+    return graph.call(given)
+
+
+def signature_of(path: Path) -> FileSignature:
+    """See :func:`edge_agent.backends.inspect.inspect_file`."""
+    graph = Graph(path, 1)
+    return FileSignature("litert", graph.precision, tuple(graph.inputs), tuple(graph.outputs))

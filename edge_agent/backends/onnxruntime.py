@@ -1,102 +1,94 @@
 """ONNX Runtime on the CPU.
 
 One sample goes through IO binding into preallocated numpy buffers (2.7 µs for a small MLP, against 4.2 µs of
-``session.run`` and 32 µs of ``run_with_ort_values``); batches of another size go through ``session.run``.
+``session.run`` and 32 µs of ``run_with_ort_values``); everything else through ``session.run``, which any number of
+threads may call at once.
 """
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+from msgspec import structs
 from numpy.typing import NDArray
 
-from edge_agent.backends import tensors
+from edge_agent.backends import files, tensors
+from edge_agent.backends.inspect import FileSignature
+from edge_agent.backends.onnx_weights import precision_of
 from shared.errors import BackendError, one_line
 from shared.manifest import TensorSpec, Variant
 
 Array = NDArray[Any]
 
-_DTYPES = {
+_DTYPES = {f"tensor({name})": name for name in tensors.DTYPES} | {
     "tensor(float)": "float32",
     "tensor(double)": "float64",
-    "tensor(float16)": "float16",
-    "tensor(int8)": "int8",
-    "tensor(uint8)": "uint8",
-    "tensor(int32)": "int32",
-    "tensor(int64)": "int64",
+    "tensor(string)": "str",
 }
+PROBED = 3
+"""Samples in the run that tells what an output counts."""
+_SILENT = 4
+"""Severity below which ONNX Runtime prints nothing: what it has to say is in the exception."""
 
 
 class OnnxRuntimeBackend:
-    """See :class:`edge_agent.backends.Backend`. ``run`` may be called by several threads at once."""
+    """See :class:`edge_agent.backends.Backend`. ``run`` may be called by several threads at once, without ``lock``."""
 
-    def __init__(self, variant: Variant, path: Path, *, threads: int = 1) -> None:
+    def __init__(self, variant: Variant, path: Path, *, threads: int = 1, memory_arena: bool = False) -> None:
         self._where = str(path)
         self.lock = threading.Lock()
-        self._session = self._open(path, threads)
-        if len(variant.inputs) != 1:
-            raise BackendError(f"{path}: the manifest names {len(variant.inputs)} inputs; one is supported")
-        self._input_spec = variant.inputs[0]
-        self._output_specs = variant.outputs
-        (self._input_name,) = self._match(variant.inputs, self._session.get_inputs(), "input")
-        self._output_names = self._match(variant.outputs, self._session.get_outputs(), "output")
-        shape = tensors.single(self._input_spec)
-        output_shapes = [tensors.single(spec) for spec in self._output_specs]
-        if shape is None or None in output_shapes:
-            raise BackendError(f"{path}: only the first dimension, the batch, may be dynamic")
-        self._bind(shape, [s for s in output_shapes if s is not None])
+        self._session: Any = _open(path, threads, memory_arena=memory_arena)
+        inputs = [_spec(node, "input", self._where) for node in self._session.get_inputs()]
+        nodes = self._session.get_outputs()
+        named = {spec.name for spec in variant.outputs}
+        outputs = [
+            _spec(node, "output", self._where)
+            for node in nodes
+            if node.type in _DTYPES or node.name in named or len(nodes) <= len(named)
+        ]
+        of_inputs = tensors.match(variant.inputs, inputs, self._where, "input")
+        of_outputs = tensors.match(variant.outputs, outputs, self._where, "output")
+        self._inputs = [tensors.narrowed(s, inputs[i]) for s, i in zip(variant.inputs, of_inputs, strict=True)]
+        self._outputs = [tensors.narrowed(s, outputs[i]) for s, i in zip(variant.outputs, of_outputs, strict=True)]
+        self._input_names = [inputs[i].name for i in of_inputs]
+        self._output_names = [outputs[i].name for i in of_outputs]
+        self._loops = any(s.batch and inputs[i].shape[0] == 1 for s, i in zip(self._inputs, of_inputs, strict=True))
+        self.direct = tensors.direct(self._inputs, self._outputs)
+        self.input: Array = np.empty(0)
+        self.outputs: dict[str, Array] = {}
+        self._dequantize: list[Any] = []
+        self._quantize: Any = None
+        if self.direct:
+            self._bind()
 
-    def _open(self, path: Path, threads: int) -> Any:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.enable_cpu_mem_arena = False  # an arena keeps the largest batch's memory for ever
-        options.log_severity_level = 3
-        try:
-            return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise BackendError(f"{path}: onnxruntime {ort.__version__} refuses it: {one_line(error)}") from error
-
-    def _match(self, specs: Sequence[TensorSpec], found: Sequence[Any], what: str) -> list[str]:
-        """Names in the file of ``specs``, by name if all are there, else by position."""
-        by_name = {node.name: node for node in found}
-        if len(found) < len(specs):
-            raise BackendError(f"{self._where}: has {len(found)} {what}s, but the manifest names {len(specs)}")
-        nodes = [by_name[s.name] for s in specs] if all(s.name in by_name for s in specs) else found[: len(specs)]
-        for spec, node in zip(specs, nodes, strict=True):
-            if node.type not in _DTYPES:
-                raise BackendError(f"{self._where}: {what} {node.name} of type {node.type} is not supported")
-            shape = tuple(size if isinstance(size, int) else None for size in node.shape)
-            tensors.check(spec, _DTYPES[node.type], shape, self._where)
-        return [node.name for node in nodes]
-
-    def _bind(self, shape: tuple[int, ...], output_shapes: Sequence[tuple[int, ...]]) -> None:
-        spec = self._input_spec
+    def _bind(self) -> None:
+        spec = self._inputs[0]
+        shape = tensors.single(spec)
+        assert shape is not None
         self.input = np.zeros(shape, tensors.real_dtype(spec))
         self._stored_input = np.zeros(shape, spec.dtype) if spec.scale else self.input
         self._quantize = tensors.quantizer(spec, shape) if spec.scale else None
         self._binding = self._session.io_binding()
         self._binding.bind_input(
-            self._input_name, "cpu", 0, self._stored_input.dtype, list(shape), self._stored_input.ctypes.data
+            self._input_names[0], "cpu", 0, self._stored_input.dtype, list(shape), self._stored_input.ctypes.data
         )
-        self.outputs: dict[str, Array] = {}
-        self._dequantize = []
         self._stored_outputs = []
-        for spec, name, output_shape in zip(self._output_specs, self._output_names, output_shapes, strict=True):
-            stored = np.zeros(output_shape, spec.dtype)
+        for output, name in zip(self._outputs, self._output_names, strict=True):
+            shape = tensors.single(output)
+            assert shape is not None
+            stored = np.zeros(shape, output.dtype)
             self._stored_outputs.append(stored)
-            self._binding.bind_output(name, "cpu", 0, stored.dtype, list(output_shape), stored.ctypes.data)
-            real = np.zeros(output_shape, np.float32) if spec.scale else stored
-            if spec.scale:
-                self._dequantize.append((tensors.dequantizer(spec), stored, real))
-            self.outputs[spec.name] = real[0]
+            self._binding.bind_output(name, "cpu", 0, stored.dtype, list(shape), stored.ctypes.data)
+            real = np.zeros(shape, np.float32) if output.scale else stored
+            if output.scale:
+                self._dequantize.append((tensors.dequantizer(output), stored, real))
+            self.outputs[output.name] = real.reshape(real.shape[1:])
 
     def forward(self) -> None:
         """Run ``input`` into ``outputs``. The caller holds ``lock``."""
@@ -105,31 +97,112 @@ class OnnxRuntimeBackend:
         try:
             self._session.run_with_iobinding(self._binding)
         except Exception as error:
-            raise BackendError(f"{self._where}: onnxruntime failed: {one_line(error)}") from error
+            raise self._failed(error) from error
         for dequantize, stored, real in self._dequantize:
             dequantize(stored, real)
 
-    def run(self, batch: Array) -> dict[str, Array]:
-        """(n, ...) → role → (n, ...)."""
-        spec = self._input_spec
-        if spec.scale:
-            stored = np.empty(batch.shape, spec.dtype)
-            tensors.quantizer(spec, batch.shape)(batch, stored)
-            batch = stored
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Whole tensors by name, as in the protocol."""
+        given, rows = tensors.gather(self._inputs, feeds, self._where)
+        if rows is not None and self._loops:
+            found = tensors.by_row(self._call, self._inputs, self._outputs, given, rows, self._where)
+        else:
+            found = tensors.whole(self._call, self._inputs, given, rows)
+        return tensors.scatter(self._outputs, found, rows, self._where)
+
+    def _call(self, given: list[Array]) -> list[Array]:
         try:
-            found = self._session.run(self._output_names, {self._input_name: batch})
+            found: list[Array] = self._session.run(self._output_names, dict(zip(self._input_names, given, strict=True)))
         except Exception as error:
-            raise BackendError(f"{self._where}: onnxruntime failed: {one_line(error)}") from error
-        outputs: dict[str, Array] = {}
-        for output, values in zip(self._output_specs, found, strict=True):
-            if output.scale:
-                real = np.empty(values.shape, np.float32)
-                tensors.dequantizer(output)(values, real)
-                outputs[output.name] = real
-            else:
-                outputs[output.name] = values
-        return outputs
+            raise self._failed(error) from error
+        return found
+
+    def _failed(self, error: Exception) -> BackendError:
+        if self._session is None:
+            return BackendError(f"{self._where}: closed")
+        return BackendError(f"{self._where}: onnxruntime failed: {_said(error)}")
 
     def close(self) -> None:
-        """Free the session."""
-        del self._binding, self._session
+        """Free the session; a call of another thread that is under way ends first."""
+        with self.lock:
+            self._binding = self._session = None
+
+
+def signature_of(path: Path) -> FileSignature:
+    """See :func:`edge_agent.backends.inspect.inspect_file`."""
+    session = _open(path, 1, memory_arena=False)
+    where = str(path)
+    inputs = tuple(_spec(node, "input", where) for node in session.get_inputs())
+    outputs = tuple(_spec(node, "output", where) for node in session.get_outputs())
+    counting = _counting_something_else(session, inputs, outputs)
+    return FileSignature(
+        runtime="onnxruntime",
+        precision=precision_of(path),
+        inputs=inputs,
+        outputs=tuple(structs.replace(s, batch=s.batch and s.name not in counting) for s in outputs),
+    )
+
+
+def _counting_something_else(
+    session: Any, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+) -> frozenset[str]:
+    """Outputs whose open first size is not the number of samples, but e.g. that of the boxes found.
+
+    Exporters give the batch one name in inputs and outputs, or every open size a name of its own: then a run of zeros
+    tells, where the other sizes are known.
+    """
+    batch_names = {node.shape[0] for node in session.get_inputs() if node.shape and not isinstance(node.shape[0], int)}
+    doubtful = frozenset(
+        node.name
+        for node in session.get_outputs()
+        if node.shape and not isinstance(node.shape[0], int) and (not node.shape[0] or node.shape[0] not in batch_names)
+    )
+    if not doubtful or not batch_names:
+        return doubtful
+    if any(spec.dtype == "str" or None in spec.shape[spec.batch :] for spec in inputs):
+        return frozenset()
+    zeros = {s.name: np.zeros([PROBED if size is None else size for size in s.shape], s.dtype) for s in inputs}
+    names = [spec.name for spec in outputs]
+    try:
+        found = dict(zip(names, session.run(names, zeros), strict=True))
+    except Exception:  # zeros mean nothing to it; the first real sample will tell what is wrong
+        return frozenset()
+    return frozenset(name for name in doubtful if len(found[name]) != PROBED)
+
+
+def _open(path: Path, threads: int, *, memory_arena: bool) -> Any:
+    files.check(path, "onnxruntime")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.enable_cpu_mem_arena = memory_arena  # an arena keeps the largest batch's memory for ever
+    options.enable_mem_pattern = memory_arena  # a pattern for every shape it has seen, also without an arena
+    options.log_severity_level = _SILENT
+    try:
+        return ort.InferenceSession(
+            str(path),
+            options,
+            providers=["CPUExecutionProvider"],
+            enable_fallback=0,  # it would print, and try the same again
+        )
+    except Exception as error:
+        raise BackendError(f"{path}: onnxruntime {ort.__version__} refuses it: {_said(error)}") from error
+
+
+def _spec(node: Any, side: str, where: str) -> TensorSpec:
+    if node.type not in _DTYPES:
+        advice = "convert the model again without it"
+        if node.type.startswith("seq(map("):
+            advice = "convert the classifier again with options={'zipmap': False}"
+        raise BackendError(f"{where}: {side} {node.name} is a {node.type}, and only tensors are supported; {advice}")
+    shape = tuple(size if isinstance(size, int) else None for size in node.shape)
+    batch = bool(shape) and (shape[0] is None or (shape[0] == 1 and len(shape) > 1))
+    return tensors.bounded(TensorSpec(node.name, _DTYPES[node.type], shape, batch=batch), where)
+
+
+def _said(error: Exception) -> str:
+    """What ONNX Runtime said, without its codes and the path, which stands in front already."""
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", one_line(error))
+    return re.sub(r"^Load model from .*? failed:", "", text)

@@ -40,7 +40,7 @@ def single(backend, row):
 def test_batch_equals_the_runtime_itself(backend, variant, release):
     x, batch = tensor(40)
     expected = run_file(release / variant.file.path, x)
-    found = backend.run(batch)
+    found = backend.run({"input": batch})
     assert list(found) == ["logits", "embedding"]
     for role, values in expected.items():
         np.testing.assert_allclose(found[role], values, atol=1e-5)
@@ -49,7 +49,7 @@ def test_batch_equals_the_runtime_itself(backend, variant, release):
 
 def test_single_samples_equal_the_batch(backend):
     _, batch = tensor(10)
-    found = backend.run(batch)
+    found = backend.run({"input": batch})
     for i, row in enumerate(batch):
         for role, values in single(backend, row).items():
             np.testing.assert_allclose(values, found[role][i], atol=1e-4)
@@ -57,9 +57,9 @@ def test_single_samples_equal_the_batch(backend):
 
 def test_run_gives_arrays_that_later_calls_leave_alone(backend):
     _, batch = tensor(4)
-    first = backend.run(batch)
+    first = backend.run({"input": batch})
     kept = {role: values.copy() for role, values in first.items()}
-    backend.run(batch[::-1].copy())
+    backend.run({"input": batch[::-1].copy()})
     single(backend, batch[3])
     for role, values in kept.items():
         np.testing.assert_array_equal(first[role], values)
@@ -67,18 +67,18 @@ def test_run_gives_arrays_that_later_calls_leave_alone(backend):
 
 def test_outputs_follow_the_manifest_and_not_the_graph_order(backend):
     _, batch = tensor(3)
-    found = backend.run(batch)
+    found = backend.run({"input": batch})
     assert found["embedding"].max() < 5
     assert found["logits"].max() > 10
 
 
 def test_threads_get_their_own_answers(backend):
     _, batch = tensor(8)
-    expected = backend.run(batch)["logits"]
+    expected = backend.run({"input": batch})["logits"]
     wrong = []
 
     def work(i):
-        found = [backend.run(batch[i : i + 1])["logits"][0] for _ in range(50)]
+        found = [backend.run({"input": batch[i : i + 1]})["logits"][0] for _ in range(50)]
         wrong.extend(i for logits in found if not np.allclose(logits, expected[i], atol=1e-4))
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
@@ -90,7 +90,7 @@ def test_threads_get_their_own_answers(backend):
 
 
 def test_empty_batch_gives_empty_outputs(backend):
-    found = backend.run(np.empty((0, 1, 16, 16), np.float32))
+    found = backend.run({"input": np.empty((0, 1, 16, 16), np.float32)})
     assert {role: values.shape for role, values in found.items()} == {"logits": (0, 10), "embedding": (0, 10)}
 
 
@@ -134,7 +134,7 @@ def test_quantization_missing_from_the_manifest_is_taken_from_the_file(release):
     bare = [msgspec.structs.replace(t, scale=None, zero_point=None) for t in (*variant.inputs, *variant.outputs)]
     plain = msgspec.structs.replace(variant, inputs=tuple(bare[:1]), outputs=tuple(bare[1:]))
     x, batch = tensor(3)
-    found = open_backend(plain, release / variant.file.path).run(batch)
+    found = open_backend(plain, release / variant.file.path).run({"input": batch})
     np.testing.assert_allclose(found["logits"], run_file(release / variant.file.path, x)["logits"])
 
 

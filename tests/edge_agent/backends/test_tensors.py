@@ -54,8 +54,8 @@ def test_plain_tensors_are_copied_as_they_are():
 
 def test_dynamic_dimensions_fit_any_size_and_fixed_ones_do_not():
     spec = TensorSpec("input", "float32", (None, 4))
-    tensors.check(spec, np.float32, (1, 4), "file")
+    tensors.check(spec, "float32", (1, 4), "file")
     with pytest.raises(BackendError, match=r"file: input is float32 \(1, 5\) in the file.*float32 \(n, 4\)"):
-        tensors.check(spec, np.float32, (1, 5), "file")
+        tensors.check(spec, "float32", (1, 5), "file")
     assert tensors.single(spec) == (1, 4)
     assert tensors.single(TensorSpec("x", "float32", (None, None))) is None
