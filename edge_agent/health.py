@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +20,15 @@ class Health:
         self.errors = 0
         self.truths = 0
         self.correct = 0
+        self.values = 0
+        self.absolute_error = 0.0
         self.last_error = ""
-        self._latencies: list[float] = [0.0] * KEPT
-        self._next = 0
+        self._latencies: deque[float] = deque(maxlen=KEPT)
 
     def add(self, latency_us: float) -> None:
         """One answer, in microseconds."""
         self.samples += 1
-        i = self._next
-        self._latencies[i] = latency_us
-        self._next = i + 1 if i + 1 < KEPT else 0
+        self._latencies.append(latency_us)
 
     def fail(self, error: Exception) -> None:
         """One sample without an answer."""
@@ -40,6 +40,16 @@ class Health:
         self.truths += 1
         self.correct += correct
 
+    def truth_value(self, *, error: float) -> None:
+        """The true number of one answer became known; ``error`` is how far off the answer was."""
+        self.values += 1
+        self.absolute_error += error
+
+    @property
+    def mean_absolute_error(self) -> float | None:
+        """Of the answers whose true number is known; ``None`` before the first."""
+        return self.absolute_error / self.values if self.values else None
+
     @property
     def accuracy(self) -> float | None:
         """Share of answers that were right, of those whose truth is known; ``None`` before the first."""
@@ -47,7 +57,7 @@ class Health:
 
     def percentiles(self) -> tuple[float, float]:
         """p50 and p99 of the latest latencies, microseconds; zeros before the first answer."""
-        kept = self._latencies[: min(self.samples, KEPT)]
+        kept = self._latencies.copy()
         if not kept:
             return 0.0, 0.0
         p50, p99 = np.percentile(kept, (50, 99))

@@ -1,8 +1,9 @@
-"""Drift and health of one engine, at the price of a few copies a sample.
+"""Drift and health of one engine, at the price of a copy a sample.
 
-A sample is copied into a block; a full block is summarized (:class:`WatchSpec`), counted and weighed
-(:class:`DriftDetector`) in one go, a whole window already when nothing was counted for a moment: in blocks of 256 a
-sample costs a third of what it costs in windows of 32. Threads that answer meanwhile fill the other block.
+What is watched of a sample and its answer is copied (:mod:`shared.drift.capture`); when enough have come, they are
+summarized, counted and weighed (:class:`DriftDetector`) in one go, by whichever thread came last. In blocks of 1,024 a
+sample costs a tenth of what it costs in windows of 32; but a whole window is counted at once when nothing was for a
+moment, so that an alarm never waits for a block to fill.
 
 Invariants, held by ``tests/edge_agent/test_monitor.py``:
 
@@ -17,50 +18,28 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
 import msgspec
-import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
+from edge_agent.tally import MonitorReport, Tallied, Tally
 from shared.drift import DriftDetector, DriftStatus, ReferenceProfile, WatchSpec, WindowCounts
+from shared.drift.capture import Captured, Recorder
 from shared.errors import UNREADABLE, ProfileError
 from shared.manifest import DriftPolicy, SampleSpec
 
+__all__ = ["Monitor", "MonitorReport"]
+
 FORMAT = 1
-BLOCK = 256
-"""Samples counted in one go, at most; fewer of large ones, more where the policy's window is longer."""
+BLOCK = 1024
+"""Samples counted in one go; fewer of large ones, more where the policy's window is longer."""
 BLOCK_BYTES = 4 << 20
 PATIENCE = 0.25
 """Seconds since the last count after which a window is counted at once: no alarm waits longer for a block to fill."""
-LATENCIES = 4096
-"""Latencies of one report window kept for its percentiles; of more, the latest."""
-
-
-class MonitorReport(Struct, frozen=True, eq=False):
-    """One drift window. ``counts`` add up with those of other windows and devices of the same ``profile`` (digest).
-
-    ``evidence`` is relative to the alarm: 1.0 is the threshold. ``effects`` are mean shifts in robust sigma by watched
-    scalar in the last 512 to 1,024 samples. ``alarm`` latches; ``at`` is the sample, counted from the start of the
-    watch, at which the evidence reached the threshold, and ``features`` are the tracks that carry most of it.
-    """
-
-    samples: int
-    seconds: float
-    counts: WindowCounts
-    evidence: float
-    effects: dict[str, float]
-    alarm: bool
-    at: int | None
-    features: tuple[str, ...]
-    errors: int
-    p50_us: float
-    p99_us: float
-    confidence: float
-    profile: str
 
 
 class _Saved(Struct):
@@ -75,18 +54,6 @@ class _Saved(Struct):
     latencies: list[float]
 
 
-class _Block:
-    """Room for ``size`` samples."""
-
-    def __init__(self, size: int, sample: SampleSpec, watch: WatchSpec) -> None:
-        self.filled = 0
-        self.samples: NDArray[Any] = np.empty((size, *sample.shape), sample.dtype)
-        self.scores = np.empty((size, watch.classes), np.float32)
-        self.embedding = np.empty((size, len(watch.center)), np.float32) if len(watch.center) else None
-        self.score = [0.0] * size
-        self.latency = [0.0] * size
-
-
 class Monitor:
     """Watches one engine. All methods may be called by any thread."""
 
@@ -95,39 +62,36 @@ class Monitor:
         profile: ReferenceProfile,
         watch: WatchSpec,
         policy: DriftPolicy,
-        sample: SampleSpec,
-        classes: int,
-        embedding: int,
+        sample: SampleSpec | Sequence[SampleSpec],
+        classes: int = 0,
+        embedding: int = 0,
         *,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """Watch samples like ``sample``, scores of ``classes`` classes and embeddings of ``embedding`` numbers (0: the
-        model has none) against ``profile``.
+        """Watch samples like ``sample`` (all of a model's inputs, if it has several) and their answers against
+        ``profile``: for a classifier scores of ``classes`` classes and embeddings of ``embedding`` numbers (0: the
+        model has none, or it isn't known).
 
         Raises:
             ProfileError: ``profile``, ``watch`` and the model don't belong together.
         """
-        names = (*watch.input_names, *watch.output_names)
-        if tuple(profile.names) != names:
-            raise ProfileError(f"the profile watches {', '.join(profile.names)}, but the release {', '.join(names)}")
-        wanted, found = (watch.classes, len(watch.center)), (classes, embedding if len(watch.center) else 0)
-        if tuple(sample.shape) != watch.shape or wanted != found:
-            raise ProfileError(
-                f"the profile is of samples {watch.shape}, {wanted[0]} classes and an embedding of {wanted[1]}, but "
-                f"the model has samples {tuple(sample.shape)}, {found[0]} classes and an embedding of {found[1]}"
-            )
+        signature = (sample,) if isinstance(sample, SampleSpec) else tuple(sample)
+        if profile.names != watch.names:
+            raise ProfileError(f"the profile watches {', '.join(profile.names)}, but the release {_listed(watch)}")
+        _check_fit(watch, signature[0], classes, embedding)
         self._profile, self._watch, self._policy, self._clock = profile, watch, policy, clock
         self._window = policy.window
         self._detector = self._new_detector()
         self._alarm = False
-        each = max(1, math.prod(sample.shape) * np.dtype(sample.dtype).itemsize)
-        self._size = max(1, min(max(BLOCK, policy.window), BLOCK_BYTES // each))
-        self._fill = _Block(self._size, sample, watch)
-        self._spare = _Block(self._size, sample, watch)
+        self._recorder = Recorder(watch, _dtypes(watch, signature))
+        self._capture = self._recorder.capture
+        most = max(policy.window, BLOCK // policy.window * policy.window)
+        self._size = max(1, min(most, BLOCK_BYTES // max(1, self._recorder.nbytes)))
+        self._due = min(self._window, self._size)
         self._counted_at = -math.inf
-        self._ring_lock = threading.Lock()
+        self._kept: deque[tuple[Captured, float, float]] = deque()
         self._count_lock = threading.Lock()
-        self._begin()
+        self._tally = Tally(clock)
 
     def _new_detector(self) -> DriftDetector:
         policy = self._policy
@@ -139,76 +103,51 @@ class Monitor:
             replaced=policy.replaced,
         )
 
-    def _begin(self, seconds: float = 0.0) -> None:
-        """Start a report window that is ``seconds`` old."""
-        self._started = self._clock() - seconds
-        self._samples = 0
-        self._errors = 0
-        self._score_sum = 0.0
-        self._latencies: list[float] = []
+    def observe(self, sample: Any, row: Mapping[str, Any], latency_us: float) -> None:
+        """One answered sample, an array or several by the inputs' names, and the pipeline's fields of its answer.
 
-    def observe(
-        self,
-        sample: NDArray[Any],
-        scores: NDArray[np.float32],
-        embedding: NDArray[Any] | None,
-        score: float,
-        latency_us: float,
-    ) -> None:
-        """One answered sample: raw ``sample`` (*shape), ``scores`` (classes,), ``embedding`` (E,) or ``None``."""
-        with self._ring_lock:
-            block, i = self._fill, self._fill.filled
-            block.samples[i] = sample
-            block.scores[i] = scores
-            if block.embedding is not None and embedding is not None:
-                block.embedding[i] = embedding.reshape(-1)
-            block.score[i] = score
-            block.latency[i] = latency_us
-            block.filled = filled = i + 1
-            if filled < self._size and (filled % self._window or self._clock() - self._counted_at < PATIENCE):
-                return
-            self._turn()
-        try:
-            self._count(block)
-        finally:
-            self._count_lock.release()
+        What isn't like what the watch was made for counts as missing; nothing is raised.
+        """
+        kept = self._kept
+        kept.append((self._capture(sample, row), row.get("score", math.nan), latency_us))
+        if len(kept) >= self._due:
+            self._look()
 
-    def _turn(self) -> _Block:
-        """Swap the blocks and take the count lock. The caller holds the ring lock; it stays locked until the spare is
-        free: with two full blocks, counting is the bottleneck anyway."""
-        self._count_lock.acquire()
-        block = self._fill
-        self._fill, self._spare = self._spare, block
-        self._fill.filled = 0
-        return block
+    def _look(self) -> None:
+        """Count what was kept if it is time to. Of several threads one does; the others go on, or wait if they get
+        ahead of it by more than a block."""
+        if self._count_lock.acquire(blocking=len(self._kept) >= 2 * self._size):
+            try:
+                filled = len(self._kept)
+                if filled >= self._size or (filled >= self._due and self._clock() - self._counted_at >= PATIENCE):
+                    self._count()
+                elif filled >= self._due:
+                    self._due = min(filled - filled % self._window + self._window, self._size)
+            finally:
+                self._count_lock.release()
 
     @contextlib.contextmanager
     def _up_to_date(self) -> Iterator[None]:
         """Hold the count lock, every sample so far counted."""
-        with self._ring_lock:
-            block = self._turn()
-        try:
-            if block.filled:
-                self._count(block)
-            yield
-        finally:
-            self._count_lock.release()
-
-    def error(self) -> None:
-        """A sample that could not be answered: it counts for data quality, not for the distributions."""
         with self._count_lock:
-            self._errors += 1
+            self._count()
+            yield
 
-    def _count(self, block: _Block) -> None:
-        """Fold a block in. The caller holds the count lock."""
-        n = block.filled
-        inputs = self._watch.inputs(block.samples[:n])
-        outputs = self._watch.outputs(block.scores[:n], None if block.embedding is None else block.embedding[:n])
-        status = self._detector.update(np.concatenate([inputs, outputs], axis=1))
-        self._alarm = self._alarm or (status.alarm and self._matters(status))
-        self._samples += n
-        self._score_sum += sum(score for score in block.score[:n] if math.isfinite(score))
-        self._latencies = (self._latencies + block.latency[:n])[-LATENCIES:]
+    def error(self, count: int = 1) -> None:
+        """Samples that could not be answered: they count for data quality, not for the distributions."""
+        with self._count_lock:
+            self._tally.errors += count
+
+    def _count(self) -> None:
+        """Fold in what was kept. The caller holds the count lock; other threads may add to it meanwhile."""
+        take = self._kept.popleft
+        for begin in range(0, filled := len(self._kept), self._size):
+            block = [take() for _ in range(min(self._size, filled - begin))]
+            captured, scores, latencies = zip(*block, strict=True)
+            if self._detector.feed(self._recorder.fold(captured)) and not self._alarm:
+                self._alarm = self._matters(self._detector.status)
+            self._tally.add(scores, latencies)
+        self._due = min(self._window, self._size)
         self._counted_at = self._clock()
 
     @property
@@ -237,26 +176,21 @@ class Monitor:
         """The window since the last ``take``, which ends here. Evidence goes on."""
         with self._up_to_date():
             report = self._report(self._detector.take_counts())
-            self._begin()
+            self._tally.begin()
             return report
 
     def _report(self, counts: WindowCounts) -> MonitorReport:
         status, alarm = self._detector.status, self._alarm
-        p50, p99 = np.percentile(self._latencies, (50, 99)) if self._latencies else (0.0, 0.0)
         return MonitorReport(
-            samples=self._samples,
-            seconds=self._clock() - self._started,
             counts=counts,
             evidence=status.evidence,
             effects={name: float(effect.mean_shift) for name, effect in status.effects.items()},
             alarm=alarm,
             at=status.at if alarm else None,
             features=status.features if alarm else (),
-            errors=self._errors,
-            p50_us=float(p50),
-            p99_us=float(p99),
-            confidence=self._score_sum / self._samples if self._samples else 0.0,
             profile=self._profile.digest,
+            evidences=status.evidences,
+            **self._tally.figures(),
         )
 
     def _matters(self, status: DriftStatus) -> bool:
@@ -272,16 +206,17 @@ class Monitor:
     def to_bytes(self) -> bytes:
         """Everything that was seen."""
         with self._up_to_date():
+            tally = self._tally.save()
             saved = _Saved(
                 format=FORMAT,
                 profile=self._profile.digest,
                 detector=self._detector.to_bytes(),
                 alarm=self._alarm,
-                samples=self._samples,
-                errors=self._errors,
-                seconds=self._clock() - self._started,
-                score_sum=self._score_sum,
-                latencies=self._latencies,
+                samples=tally.samples,
+                errors=tally.errors,
+                seconds=tally.seconds,
+                score_sum=tally.score_sum,
+                latencies=tally.latencies,
             )
         return msgspec.msgpack.encode(saved)
 
@@ -309,6 +244,34 @@ class Monitor:
             raise ProfileError(f"saved monitor follows another drift policy: {found} instead of {wanted}")
         with self._count_lock:
             self._detector, self._alarm = detector, saved.alarm
-            self._begin(saved.seconds)
-            self._samples, self._errors = saved.samples, saved.errors
-            self._score_sum, self._latencies = saved.score_sum, saved.latencies
+            self._tally.load(Tallied(saved.samples, saved.errors, saved.seconds, saved.score_sum, saved.latencies))
+
+
+def _listed(watch: WatchSpec) -> str:
+    return ", ".join(watch.names)
+
+
+def _dtypes(watch: WatchSpec, signature: Sequence[SampleSpec]) -> list[str]:
+    """Of the watched inputs; the first is the model's first, whatever its name."""
+    dtypes = {spec.name: spec.dtype for spec in signature}
+    others = [part.input for part in watch.parts[1:]]
+    unknown = [name for name in others if name not in dtypes]
+    if unknown:
+        raise ProfileError(f"the profile watches input {', '.join(unknown)}, which the model doesn't have")
+    return [signature[0].dtype, *(dtypes[name] for name in others)]
+
+
+def _check_fit(watch: WatchSpec, sample: SampleSpec, classes: int, embedding: int) -> None:
+    shape, of_classes = tuple(sample.shape), watch.of_classes
+    if of_classes is None:
+        if shape != watch.shape:
+            raise ProfileError(f"the profile is of samples {watch.shape}, but the model has samples {shape}")
+        return
+    width = len(of_classes.center)
+    wanted = (of_classes.classes, width)
+    found = (classes or wanted[0], (embedding or width) if width else 0)
+    if shape != watch.shape or wanted != found:
+        raise ProfileError(
+            f"the profile is of samples {watch.shape}, {wanted[0]} classes and an embedding of {wanted[1]}, but "
+            f"the model has samples {shape}, {found[0]} classes and an embedding of {found[1]}"
+        )

@@ -2,13 +2,16 @@
 
 The decision (:func:`choose`) is a pure function of a table and the configuration. Measurements are kept in a cache
 file, valid for one release (by its manifest's digest), one device fingerprint and one number of threads.
+
+What is measured is ``Engine.infer``, one sample at a time, on the golden samples, or on random ones where a release (or
+a bare file) has none.
 """
 
 from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -20,9 +23,11 @@ from numpy.typing import NDArray
 
 from edge_agent.backends import EXTRA, available
 from edge_agent.config import SelectionConfig
+from edge_agent.energy import EnergyMeter
 from edge_agent.hardware import fingerprint
 from edge_agent.health import rss_mib
-from shared.errors import UNREADABLE, BackendError, NoVariantError, SelfTestError
+from edge_agent.selftest import golden_samples, random_samples, rows_of
+from shared.errors import UNREADABLE, BackendError, NoVariantError, SelfTestError, UsageError
 from shared.files import inside, sha256_bytes, write_atomic
 from shared.manifest import Manifest, Variant, encode_manifest
 from shared.messages import SelectionRow
@@ -42,6 +47,11 @@ class Measured(Struct, frozen=True):
     fingerprint: str
     threads: int
     rows: list[SelectionRow]
+    energy_uj: dict[str, float] = {}  # variant -> of one inference; only where it was asked for
+
+
+Progress = Callable[[str], None]
+"""Told in a few words what is measured now."""
 
 
 def candidates(manifest: Manifest, config: SelectionConfig) -> list[Variant]:
@@ -76,15 +86,19 @@ def select(
     *,
     threads: int = 1,
     cache: Path | None = None,
+    progress: Progress = lambda _: None,
 ) -> tuple[Variant, list[SelectionRow]]:
     """Measure (or read from ``cache``) and choose. Variants whose files were not downloaded are left out.
 
     Raises:
         DigestError: a variant's file is there and damaged.
         NoVariantError: none can run; the message says why for each.
+        UsageError: energy is to be minimized on a device that cannot measure it.
     """
-    rows = _measured(manifest, release, config, threads, cache)
-    rows = choose(rows, config)
+    if config.goal == "energy":
+        _meter()  # now, and not after a minute of measuring
+    rows, energy = _measured(manifest, release, config, threads, cache, progress)
+    rows = choose(rows, config, energy)
     for row in rows:
         if row.chosen:
             return manifest.variant(row.variant), rows
@@ -92,12 +106,15 @@ def select(
     raise NoVariantError(f"no variant of {manifest.name}/{manifest.version} can run here: {reasons}")
 
 
-def choose(rows: Sequence[SelectionRow], config: SelectionConfig) -> list[SelectionRow]:
+def choose(
+    rows: Sequence[SelectionRow], config: SelectionConfig, energy: Mapping[str, float] | None = None
+) -> list[SelectionRow]:
     """Mark the best row and say in words, for each, why or why not.
 
     Rows without a measurement (``p50_us`` is ``None``) keep their reason. Quality counts in points of 0.01; an unknown
-    quality counts as the worst.
+    quality counts as the worst. ``energy`` (microjoules of one inference, by variant) decides where that is the goal.
     """
+    energy = energy or {}
     limit_us = None if config.p99_ms is None else config.p99_ms * 1000
     fit: list[SelectionRow] = []
     refused: dict[str, str] = {}
@@ -108,25 +125,35 @@ def choose(rows: Sequence[SelectionRow], config: SelectionConfig) -> list[Select
             refused[row.variant] = f"the configuration wants {config.variant}"
         elif config.max_bytes is not None and row.bytes > config.max_bytes:
             refused[row.variant] = f"{row.bytes} bytes, over the limit of {config.max_bytes}"
+        elif config.goal == "energy" and row.variant not in energy:
+            refused[row.variant] = "its energy could not be measured"
         elif limit_us is not None and row.p99_us is not None and row.p99_us > limit_us:
             refused[row.variant] = f"p99 {row.p99_us / 1000:.3g} ms, over the limit of {config.p99_ms:g} ms"
         else:
             fit.append(row)
     best_quality = max((_quality(row) for row in fit), default=0.0)
     within = [row for row in fit if best_quality - _quality(row) <= config.quality_drop + 1e-9]
-    if config.goal == "latency":
+    if config.goal == "energy":
+        chosen = min(within, key=lambda row: (energy[row.variant], -_quality(row)), default=None)
+    elif config.goal == "latency":
         chosen = min(within, key=lambda row: (row.p50_us, -_quality(row)), default=None)
     else:
         chosen = max(fit, key=lambda row: (_quality(row), -(row.p50_us or 0.0)), default=None)
     result = []
     for row in rows:
-        why = refused.get(row.variant) or _why(row, chosen, best_quality, config, alone=len(fit) == 1)
+        why = refused.get(row.variant) or _why(row, chosen, best_quality, config, energy, alone=len(fit) == 1)
         result.append(msgspec.structs.replace(row, chosen=row is chosen, why=why))
     return result
 
 
 def _why(
-    row: SelectionRow, chosen: SelectionRow | None, best_quality: float, config: SelectionConfig, *, alone: bool
+    row: SelectionRow,
+    chosen: SelectionRow | None,
+    best_quality: float,
+    config: SelectionConfig,
+    energy: Mapping[str, float],
+    *,
+    alone: bool,
 ) -> str:
     drop = 100 * (best_quality - _quality(row))
     if row is chosen:
@@ -136,9 +163,14 @@ def _why(
             return "the only one that can run here"
         if config.goal == "quality":
             return "best quality"
-        return f"fastest within {_points(100 * config.quality_drop)} of the best"
+        within = f"within {_points(100 * config.quality_drop)} of the best"
+        if config.goal == "energy":
+            return f"least energy ({energy[row.variant]:.3g} uJ) {within}"
+        return f"fastest {within}"
     if drop > 100 * config.quality_drop + 1e-7 or (config.goal == "quality" and drop > 1e-7):
         return f"{_points(drop)} below the best"
+    if chosen and config.goal == "energy":
+        return f"{energy[row.variant] / max(energy[chosen.variant], 1e-9):.1f} times the energy of {chosen.variant}"
     slower = (row.p50_us or 0.0) / max((chosen.p50_us if chosen else None) or 1e-9, 1e-9)
     return f"{slower:.1f} times as slow as {chosen.variant}" if chosen else "not needed"
 
@@ -201,22 +233,57 @@ def timed(call: Any, inputs: NDArray[Any], seconds: float) -> NDArray[np.float64
     return np.asarray(durations)
 
 
-def _inputs(engine: Any) -> NDArray[Any]:
-    """Golden samples; a release whose golden file is unusable is still measured, on zeros."""
-    from edge_agent.selftest import golden_samples
+def measure_energy(
+    manifest: Manifest, release: Path, variant: Variant, *, seconds: float = 0.3, threads: int = 1
+) -> float:
+    """Microjoules that the processor takes for one inference, what it takes when idle included.
 
-    spec = engine.manifest.sample
+    Raises:
+        BackendError: the variant cannot be loaded or run.
+        UsageError: this device cannot measure energy.
+    """
+    from edge_agent.engine import Engine
+
+    meter = _meter()
+    engine = Engine(manifest, release, variant, threads=threads)
+    try:
+        samples = _inputs(engine)
+        timed(engine.infer, samples, 0.0)  # warm
+        before = meter.consumed_uj()
+        runs = len(timed(engine.infer, samples, seconds)) + WARM_UP
+        return (meter.consumed_uj() - before) / runs
+    finally:
+        engine.close()
+
+
+def _meter() -> EnergyMeter:
+    try:
+        return EnergyMeter()
+    except OSError as error:
+        raise UsageError(f'goal "energy" needs a device that measures it, and this one does not: {error}') from error
+
+
+def _inputs(engine: Any) -> Any:
+    """Golden samples; a release whose golden file is unusable is still measured, on random ones."""
     try:
         return golden_samples(engine)[:SAMPLES_PER_MEASUREMENT]
     except SelfTestError:
-        return np.zeros((1, *spec.shape), spec.dtype)
+        given = random_samples(engine.signature)
+        return rows_of(given) if isinstance(given, dict) else given
 
 
 def _measured(
-    manifest: Manifest, release: Path, config: SelectionConfig, threads: int, cache: Path | None
-) -> list[SelectionRow]:
+    manifest: Manifest,
+    release: Path,
+    config: SelectionConfig,
+    threads: int,
+    cache: Path | None,
+    progress: Progress,
+) -> tuple[list[SelectionRow], dict[str, float]]:
     key = (sha256_bytes(encode_manifest(manifest))[:16], fingerprint(), threads)
-    known = {row.variant: row for row in _read(cache, key)}
+    found = _read(cache, key)
+    known = {row.variant: row for row in found.rows}
+    energy = dict(found.energy_uj)
     rows = []
     for variant in manifest.variants:
         why = _unfit(variant, config) or _absent(variant, release)
@@ -224,33 +291,40 @@ def _measured(
             rows.append(row_of(variant, why=why))
             continue
         variant.file.verify(release)
+        options: dict[str, Any] = {"seconds": config.measure_seconds, "threads": threads}
         row = known.get(variant.id)
-        if row is None:
-            try:
-                row = measure(manifest, release, variant, seconds=config.measure_seconds, threads=threads)
-            except BackendError as error:
-                row = row_of(variant, why=str(error))
+        try:
+            if row is None:
+                progress(f"measuring {variant.id}")
+                row = measure(manifest, release, variant, **options)
+            if config.goal == "energy" and variant.id not in energy:
+                progress(f"measuring the energy of {variant.id}")
+                energy[variant.id] = measure_energy(manifest, release, variant, **options)
+        except BackendError as error:
+            row = row_of(variant, why=str(error))
         rows.append(row)
     measured = [row for row in rows if row.p50_us is not None]
-    if cache is not None and {row.variant for row in measured} - set(known):
-        text = msgspec.json.format(msgspec.json.encode(Measured(*key, rows=measured)), indent=2)
+    if cache is not None and ({row.variant for row in measured} - set(known) or energy != found.energy_uj):
+        result = Measured(*key, rows=measured, energy_uj=energy)
         try:
-            write_atomic(cache, text + b"\n")
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(cache, msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
         except OSError as error:  # a full disk costs a measurement at the next start, not the release
             log.warning("measurements cannot be kept in %s: %s", cache, error.strerror)
-    return rows
+    return rows, energy
 
 
 def _absent(variant: Variant, release: Path) -> str:
     return "" if inside(release, variant.file.path).exists() else NOT_DOWNLOADED
 
 
-def _read(cache: Path | None, key: tuple[str, str, int]) -> list[SelectionRow]:
-    """Rows of the cache file that are true for ``key``; a missing, damaged or outdated file is measured anew."""
+def _read(cache: Path | None, key: tuple[str, str, int]) -> Measured:
+    """What the cache file has for ``key``; a missing, damaged or outdated file is measured anew."""
+    nothing = Measured(*key, rows=[])
     if cache is None or not cache.exists():
-        return []
+        return nothing
     try:
         found = msgspec.json.decode(cache.read_bytes(), type=Measured)
     except (OSError, *UNREADABLE):
-        return []
-    return found.rows if (found.release, found.fingerprint, found.threads) == key else []
+        return nothing
+    return found if (found.release, found.fingerprint, found.threads) == key else nothing

@@ -284,10 +284,34 @@ def test_the_release_must_exist_and_the_variant_too(tmp_path, release):
         Engine.load(release, variant="int4-onnx")
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "model.tflite"])
-def test_a_bare_model_file_says_what_to_do(name):
-    with pytest.raises(UsageError, match="cloud-trainer package"):
-        Engine.load(name)
+@pytest.mark.parametrize("id_", ["fp32-onnx", "fp32-litert"])
+def test_a_bare_model_file_answers_with_its_own_tensors_and_learns_its_baseline(release, id_, tmp_path):
+    manifest = load_manifest(release)
+    path = release / manifest.variant(id_).file.path
+    baseline = tmp_path / "baseline.npz"
+    engine = Engine.load(path, learn=200, baseline=baseline)
+    assert engine.manifest.task == "raw"
+    x, _ = digits(300, seed=3)
+    tensor = (x.astype(np.float32) * np.float32(1 / 255))[:, None]
+    expected = run_file(path, x)
+    for sample, logits, embedding in zip(tensor, expected["logits"], expected["embedding"], strict=True):
+        answer = engine.infer(sample)
+        assert (answer.label, answer.scores.shape) == ("", (0,))
+        assert np.isnan(answer.score)
+        found = [value for name, value in answer.outputs.items() if name != "value"]
+        np.testing.assert_allclose(found[0], logits, atol=1e-4)
+        np.testing.assert_allclose(found[1], embedding, atol=1e-4)
+    assert engine.monitor.ready
+    assert (engine.monitor.learned, engine.monitor.report().samples) == (200, 100)
+    engine.close()
+    again = Engine.load(path, learn=200, baseline=baseline)
+    assert again.monitor.ready  # nothing is learned twice
+    again.close()
+
+
+def test_a_bare_file_that_is_not_there_is_told_in_one_line(tmp_path):
+    with pytest.raises(UsageError, match="no such file"):
+        Engine.load(tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize("file", ["variants/fp32-onnx.onnx", "profile.npz"])

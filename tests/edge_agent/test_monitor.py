@@ -8,7 +8,7 @@ import pytest
 
 from edge_agent import Engine
 from edge_agent.monitor import Monitor
-from shared.drift import ProfileSet, WindowCounts
+from shared.drift import ProfileSet, WatchSpec, WindowCounts
 from shared.errors import ProfileError
 from shared.manifest import DriftPolicy, load_manifest
 from tests.releases import digits, reference_answers
@@ -41,11 +41,15 @@ def make(parts):
     return make
 
 
+def row(scores, embedding, score=None):
+    return {"scores": scores, "embedding": embedding, "score": float(scores.max()) if score is None else score}
+
+
 def feed(monitor, n, *, seed, **camera):
     x, _ = digits(n, seed=seed, **camera)
     answers = reference_answers(x)
     for sample, scores, embedding in zip(x, answers["scores"], answers["embedding"], strict=True):
-        monitor.observe(sample, scores, embedding, float(scores.max()), 10.0)
+        monitor.observe(sample, row(scores, embedding), 10.0)
 
 
 def test_nothing_seen_is_a_report_too(make):
@@ -72,13 +76,13 @@ def test_samples_that_come_fast_are_counted_in_large_blocks_and_slow_ones_at_onc
     clock = Clock()
     monitor = make(clock, window=32)
     counted = []
-    count = monitor._count
-    monkeypatch.setattr(monitor, "_count", lambda block: (counted.append(block.filled), count(block)))
-    feed(monitor, 32 + 256 + 31, seed=1)
-    assert counted == [32, 256]
+    feed_detector = monitor._detector.feed
+    monkeypatch.setattr(monitor._detector, "feed", lambda rows: (counted.append(len(rows)), feed_detector(rows))[1])
+    feed(monitor, 32 + 1024 + 31, seed=1)
+    assert counted == [32, 1024]
     clock.now += 1
     feed(monitor, 1, seed=2)
-    assert counted == [32, 256, 32]
+    assert counted == [32, 1024, 32]
 
 
 def test_how_samples_fall_into_blocks_changes_no_number(make):
@@ -95,12 +99,12 @@ def test_how_samples_fall_into_blocks_changes_no_number(make):
 def test_large_samples_do_not_fill_the_memory(parts):
     manifest, profile, watch = parts
     wide = msgspec.structs.replace(manifest.sample, shape=(1024, 1024))
-    large = type(watch)(wide.shape, watch.statistics, watch.input_names, 10, watch.center, watch.directions)
+    large = WatchSpec([msgspec.structs.replace(watch.parts[0], shape=wide.shape)], watch.answers)
     monitor = Monitor(profile, large, manifest.drift, wide, 10, 10, clock=Clock())
     sample, scores, embedding = np.zeros((1024, 1024), np.uint8), np.full(10, 0.1, np.float32), np.zeros(10, np.float32)
     for _ in range(9):
-        monitor.observe(sample, scores, embedding, 0.1, 1.0)
-    assert monitor._fill.samples.nbytes <= 4 << 20
+        monitor.observe(sample, row(scores, embedding), 1.0)
+        assert len(monitor._kept) * sample.nbytes <= 4 << 20
     assert monitor.report().samples == 9
 
 
@@ -130,7 +134,7 @@ def test_a_window_has_its_own_time_latency_and_confidence(make):
     x, _ = digits(32, seed=3)
     answers = reference_answers(x)
     for i in range(32):
-        monitor.observe(x[i], answers["scores"][i], answers["embedding"][i], 0.25, float(i))
+        monitor.observe(x[i], row(answers["scores"][i], answers["embedding"][i], 0.25), float(i))
     report = monitor.take()
     assert (report.seconds, report.p50_us, report.confidence) == (7.0, 15.5, 0.25)
     clock.now += 2
@@ -253,8 +257,9 @@ def test_a_profile_of_other_scalars_is_refused(parts):
 def test_nan_from_a_model_is_counted_and_stops_nothing(make):
     monitor = make(window=8)
     x, _ = digits(8, seed=1)
+    nothing = np.full(10, np.nan, np.float32)
     for sample in x:
-        monitor.observe(sample, np.full(10, np.nan, np.float32), np.full(10, np.nan, np.float32), float("nan"), 1.0)
+        monitor.observe(sample, row(nothing, nothing), 1.0)
     feed(monitor, 64, seed=2)
     assert monitor.report().samples == 72
     assert 0 < monitor.report().confidence < 1

@@ -4,11 +4,13 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
 
 from edge_agent import selection
+from edge_agent.bare import describe
 from edge_agent.config import SelectionConfig
-from edge_agent.selection import candidates, choose, quality_of, select
-from shared.errors import BackendError, DigestError, NoVariantError
+from edge_agent.selection import candidates, choose, measure, quality_of, select
+from shared.errors import BackendError, DigestError, NoVariantError, UsageError
 from shared.manifest import load_manifest
 from shared.messages import SelectionRow
 
@@ -236,3 +238,103 @@ def test_a_damaged_cache_is_measured_over(release, tmp_path, counted, content):
     select(load_manifest(release), release, QUICK, cache=cache)
     select(load_manifest(release), release, QUICK, cache=cache)
     assert len(counted) == 4
+
+
+def test_goal_energy_takes_the_least_energy_within_the_drop():
+    rows = [row("a", 20, 0.975), row("b", 10, 0.97), row("c", 5, 0.9), row("d", 1, 0.97)]
+    energy = {"a": 300.0, "b": 400.0, "c": 10.0}
+    found = {r.variant: (r.chosen, r.why) for r in choose(rows, SelectionConfig(goal="energy"), energy)}
+    assert found == {
+        "a": (True, "least energy (300 uJ) within 1.0 point of the best"),
+        "b": (False, "1.3 times the energy of a"),
+        "c": (False, "7.5 points below the best"),
+        "d": (False, "its energy could not be measured"),
+    }
+
+
+def test_energy_is_refused_in_one_line_where_it_cannot_be_measured(release, tmp_path, monkeypatch):
+    monkeypatch.setattr("edge_agent.energy.POWERCAP", tmp_path)
+    with pytest.raises(UsageError, match='goal "energy" needs a device that measures it, and this one does not: no'):
+        select(load_manifest(release), release, SelectionConfig(goal="energy"))
+
+
+def test_energy_is_measured_once_and_kept(release, tmp_path, monkeypatch, counted):
+    class Meter:
+        def __init__(self):
+            self.total = 0
+
+        def consumed_uj(self):
+            self.total += 7000
+            return self.total
+
+    monkeypatch.setattr(selection, "EnergyMeter", Meter)
+    manifest, cache = load_manifest(release), tmp_path / "new" / "selection.json"
+    config = msgspec.structs.replace(QUICK, goal="energy", quality_drop=1.0)
+    asked = []
+    chosen, rows = select(manifest, release, config, cache=cache, progress=asked.append)
+    assert "uJ" in next(r.why for r in rows if r.chosen)
+    first = manifest.variants[0].id
+    assert asked[:2] == [f"measuring {first}", f"measuring the energy of {first}"]
+    assert len(asked) == 2 * len(manifest.variants)
+    energy = msgspec.json.decode(cache.read_bytes())["energy_uj"]
+    assert chosen.id == min(energy, key=energy.get)
+    assert all(0 < value <= 7000 / (selection.LEAST_RUNS + selection.WARM_UP) for value in energy.values())
+    assert select(manifest, release, config, cache=cache, progress=asked.append)[0].id == chosen.id
+    assert len(asked) == 2 * len(manifest.variants)
+
+
+def test_the_energy_of_a_variant_that_cannot_run_is_its_reason(release, monkeypatch):
+    monkeypatch.setattr(selection, "EnergyMeter", object)
+
+    def broken(*_, **__):
+        raise BackendError("the runtime refuses it")
+
+    monkeypatch.setattr(selection, "measure_energy", broken)
+    with pytest.raises(NoVariantError, match="the runtime refuses it"):
+        select(load_manifest(release), release, msgspec.structs.replace(QUICK, goal="energy"))
+
+
+def bare_model(path, inputs):
+    """A file that adds up each of its inputs; strings are passed on."""
+    nodes = [
+        helper.make_node("Identity", [name], [f"out_{name}"])
+        if kind == TensorProto.STRING
+        else helper.make_node("Cast", [name], [f"out_{name}"], to=TensorProto.FLOAT)
+        for name, kind, _ in inputs
+    ]
+    outputs = [
+        helper.make_tensor_value_info(
+            f"out_{name}", TensorProto.STRING if kind == TensorProto.STRING else TensorProto.FLOAT, shape
+        )
+        for name, kind, shape in inputs
+    ]
+    graph = helper.make_graph(
+        nodes, "bare", [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in inputs], outputs
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        [("x", TensorProto.FLOAT, ["n", 4])],
+        [("x", TensorProto.FLOAT, ["n", 4, "length"])],
+        [("a", TensorProto.UINT8, ["n", 2]), ("b", TensorProto.INT64, ["n", 3])],
+        [("text", TensorProto.STRING, ["n", 1])],
+        [("on", TensorProto.BOOL, ["n", 2]), ("x", TensorProto.DOUBLE, ["n", 2])],
+    ],
+    ids=["plain", "open size", "two inputs", "text", "bool and double"],
+)
+def test_a_bare_file_is_measured_on_random_samples(tmp_path, inputs):
+    path = bare_model(tmp_path / "model.onnx", inputs)
+    manifest = describe(path)
+    found = measure(manifest, tmp_path, manifest.variants[0], seconds=0.001)
+    assert 0 < found.p50_us <= found.p99_us
+
+
+def test_a_release_whose_golden_file_is_gone_is_still_measured(own_release):
+    (own_release / "golden.npz").unlink()
+    chosen, _ = select(load_manifest(own_release), own_release, QUICK)
+    assert chosen

@@ -1,0 +1,70 @@
+"""What an engine gives, and its memory of what it gave: truth about an answer often comes much later."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from shared.messages import TruthLabel
+
+REMEMBERED = 4096
+"""Answers whose truth may still come, and truths that wait to be sent, unless the user says otherwise."""
+NO_SCORES: NDArray[np.float32] = np.empty(0, np.float32)
+NO_SCORES.flags.writeable = False
+
+
+class Answer(Struct, frozen=True, eq=False):
+    """What the model says about one sample.
+
+    A classifier's ``score`` is the probability of ``label``; ``scores`` (classes,) float32 those of all classes. Other
+    tasks have ``label`` "", ``score`` NaN and ``scores`` (0,) unless their pipeline sets them; what they say is
+    ``value``: a number, a list of boxes, a forecast (horizon,), a ranked list. ``outputs`` has every field that the
+    pipeline gave, the model's own outputs among them. ``latency_us`` is the time inside ``infer``, for a batch the
+    batch's time over its size.
+    """
+
+    id: str
+    label: str
+    score: float
+    scores: NDArray[np.float32]
+    outputs: dict[str, Any]
+    latency_us: float
+    value: Any = None
+
+
+class Memory:
+    """The latest ``size`` answers by id, and the truths that were told about any. ``add`` is called by one thread at a
+    time, the others by any."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._order: deque[str] = deque()
+        self._said: dict[str, Any] = {}
+        self._truths: deque[TruthLabel] = deque(maxlen=max(size, 1))
+
+    def add(self, id: str, said: Any) -> None:  # noqa: A002  (the field's name)
+        """An answer was given: its label, or its number where the task has no labels."""
+        self._said[id] = said
+        order = self._order
+        order.append(id)
+        if len(order) > self._size:
+            self._said.pop(order.popleft(), None)
+
+    def said(self, id: str) -> Any:  # noqa: A002  (the field's name)
+        """What was answered, or ``None`` when that is too long ago or was never asked."""
+        return self._said.get(id)
+
+    def told(self, truth: TruthLabel) -> None:
+        """Keep a truth until it is taken."""
+        self._truths.append(truth)
+
+    def take(self) -> list[TruthLabel]:
+        """The truths since the last call, oldest first."""
+        taken = []
+        while self._truths:
+            taken.append(self._truths.popleft())
+        return taken
