@@ -19,116 +19,6 @@ def samples(tmp_path):
     return tmp_path / "x.npz", x, [LABELS[i] for i in y]
 
 
-def infer(release, *words):
-    return main(["infer", str(release), *map(str, words), "--variant", "fp32-onnx"])
-
-
-def test_infer_prints_a_table_for_people(release, samples, capsys):
-    path, _, labels = samples
-    assert infer(release, path) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["id", "label", "score"]
-    assert [line.split()[:2] for line in lines[1:]] == [[f"cam-{i}", label] for i, label in enumerate(labels)]
-
-
-def test_infer_prints_one_json_document_for_programs(release, samples, capsys):
-    path, _, labels = samples
-    assert infer(release, path, "--json") == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["variant"] == "fp32-onnx"
-    assert [answer["label"] for answer in found["answers"]] == labels
-    assert found["answers"][0]["id"] == "cam-0"
-    assert found["answers"][0]["release"] == 1
-
-
-@pytest.mark.parametrize("kind", ["npy", "one.npy", "json", "objects.json", "jsonl"])
-def test_infer_reads_every_kind_of_file_and_writes_json_lines(release, samples, tmp_path, kind, capsys):
-    _, x, labels = samples
-    path, out = tmp_path / f"samples.{kind}", tmp_path / "answers.jsonl"
-    if kind == "one.npy":
-        x, labels = x[0], labels[:1]
-    if kind.endswith("npy"):
-        np.save(path, x)
-    elif kind == "json":
-        path.write_text(json.dumps(x.tolist()))
-    elif kind == "objects.json":
-        path.write_text(json.dumps([{"id": str(i), "values": row.tolist()} for i, row in enumerate(x)]))
-    else:
-        path.write_text("\n".join(json.dumps({"values": row.tolist()}) for row in x) + "\n\n")
-    assert infer(release, path, "--out", out) == 0
-    answers = [json.loads(line) for line in out.read_text().splitlines()]
-    assert [answer["label"] for answer in answers] == labels
-    assert [answer["id"] for answer in answers] == [str(i) for i in range(len(labels))]
-    assert f"{len(labels)} answers of fp32-onnx" in capsys.readouterr().out
-
-
-def test_infer_measures_when_no_variant_is_named(release, samples, capsys):
-    assert main(["infer", str(release), str(samples[0]), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert [answer["label"] for answer in found["answers"]] == samples[2]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "code", "text"),
-    [
-        ("x.csv", b"1,2", 2, "expected a file ending in .npz, .npy, .json, .jsonl"),
-        ("x.npz", b"no zip", 1, "x.npz: "),
-        ("x.npy", b"\x93NUMPY broken", 1, "x.npy: "),
-        ("x.json", b"{}", 1, "expected a list of samples, got dict"),
-        ("x.json", b"[1,", 1, "x.json: "),
-        ("x.json", b'[{"id": "a"}]', 1, "sample 0 has no 'values'"),
-        ("x.json", b"[[1, 2], [3]]", 1, "regular arrays"),
-        ("x.json", b"[[1, 2]]", 1, "expected shape (1, 16, 16), got (1, 2)"),
-        ("x.jsonl", b"[1]\n[2\n", 1, "line 2: "),
-        ("x.npy", None, 2, "x.npy: No such file"),
-    ],
-)
-def test_infer_says_in_one_line_what_is_wrong_with_a_file(release, tmp_path, capsys, name, content, code, text):
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    assert infer(release, tmp_path / name) == code
-    error = capsys.readouterr().err
-    assert error.startswith("edge-agent infer: ")
-    assert text in error
-    assert error.count("\n") == 1
-
-
-def test_infer_refuses_pickles_and_archives_without_x(release, tmp_path, capsys):
-    np.save(tmp_path / "x.npy", np.array([{}], dtype=object))
-    assert infer(release, tmp_path / "x.npy") == 1
-    np.savez(tmp_path / "x.npz", y=np.zeros(3))
-    assert infer(release, tmp_path / "x.npz") == 1
-    assert "has no array x; it has y" in capsys.readouterr().err
-
-
-def test_infer_into_a_missing_directory_and_from_a_damaged_release(release, own_release, samples, tmp_path, capsys):
-    assert infer(release, samples[0], "--out", tmp_path / "no" / "a.jsonl") == 2
-    (own_release / "variants/fp32-onnx.onnx").write_bytes(b"x")
-    assert infer(own_release, samples[0]) == 1
-    error = capsys.readouterr().err
-    assert "No such file or directory" in error
-    assert "the file is damaged" in error
-
-
-def test_infer_names_the_file_whose_samples_do_not_fit(release, tmp_path, capsys):
-    np.savez(tmp_path / "wrong.npz", x=np.zeros((2, 8, 8), np.uint8))
-    assert infer(release, tmp_path / "wrong.npz") == 1
-    assert f"{tmp_path / 'wrong.npz'}: expected shape (2, 16, 16), got (2, 8, 8)" in capsys.readouterr().err
-
-
-def test_infer_with_a_variant_that_there_is_not(release, samples, capsys):
-    assert main(["infer", str(release), str(samples[0]), "--variant", "int4-onnx"]) == 2
-    assert "has no variant 'int4-onnx'; it has fp32-onnx" in capsys.readouterr().err
-
-
-def test_infer_says_which_variants_are_not_there(own_release, samples, capsys):
-    (own_release / "variants/int8-onnx.onnx").unlink()
-    assert main(["infer", str(own_release), str(samples[0]), "--json"]) == 0
-    captured = capsys.readouterr()
-    assert captured.err == f"edge-agent infer: not in {own_release}: int8-onnx\n"
-    assert len(json.loads(captured.out)["answers"]) == 5
-
-
 @pytest.mark.parametrize("command", ["infer", "bench"])
 @pytest.mark.parametrize("file", ["profile.npz", "variants/fp32-onnx.onnx"])
 def test_a_release_that_was_cut_short_is_refused(own_release, samples, capsys, command, file):
@@ -137,11 +27,6 @@ def test_a_release_that_was_cut_short_is_refused(own_release, samples, capsys, c
     captured = capsys.readouterr()
     assert "the file is damaged" in captured.err
     assert captured.out == ""
-
-
-def test_a_bare_model_file_is_for_later(samples, capsys):
-    assert infer("model.onnx", samples[0]) == 2
-    assert "cloud-trainer package" in capsys.readouterr().err
 
 
 def test_bench_measures_every_variant_and_every_step(release, capsys):
