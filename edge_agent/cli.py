@@ -12,7 +12,9 @@ COMMANDS = {
     "enroll": ("edge_agent.commands.enroll", "take an enrolment file and prepare this device"),
     "run": ("edge_agent.commands.run", "run the agent: source, model, drift, MQTT, updates"),
     "infer": ("edge_agent.commands.infer", "answer the samples of a file and stop"),
-    "bench": ("edge_agent.commands.bench", "measure every variant of a release on this device"),
+    "bench": ("edge_agent.commands.bench", "measure a release or a bare model file on this device"),
+    "select": ("edge_agent.commands.select", "measure the variants here and say which is best, and why"),
+    "top": ("edge_agent.commands.top", "watch the agent live: rate, latency, answers, drift"),
     "doctor": ("edge_agent.commands.doctor", "check this device and say what is missing"),
     "status": ("edge_agent.commands.status", "what the agent with this state directory is doing"),
 }

@@ -21,65 +21,73 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
+from edge_agent.scheduler.config import SchedulerConfig
+from edge_agent.server.config import HttpConfig
+from edge_agent.sinks.config import Bytes, FileSink, PredictionSink, PythonSink, SinkConfig, StdoutSink, WebhookSink
+from edge_agent.sources.config import (
+    CameraSource,
+    CommandSource,
+    DirectorySource,
+    MqttSource,
+    NpzSource,
+    PythonSource,
+    ReplaySource,
+    Seconds,
+    SourceConfig,
+    StdinSource,
+)
+from edge_agent.stepping import SteppingConfig
 from shared.config import load_toml
 from shared.errors import ConfigError
 from shared.manifest import Name
 
-Seconds = Annotated[float, Meta(gt=0, le=86_400)]
-Bytes = Annotated[int, Meta(ge=1 << 16)]
+__all__ = [
+    "AgentConfig",
+    "CameraSource",
+    "CommandSource",
+    "DirectorySource",
+    "DriftConfig",
+    "FeedbackConfig",
+    "FileSink",
+    "HttpConfig",
+    "MqttSource",
+    "NpzSource",
+    "OutboxConfig",
+    "PredictionSink",
+    "PythonSink",
+    "PythonSource",
+    "ReplaySource",
+    "ReportConfig",
+    "SamplesConfig",
+    "SchedulerConfig",
+    "SelectionConfig",
+    "SinkConfig",
+    "SourceConfig",
+    "StdinSource",
+    "StdoutSink",
+    "SteppingConfig",
+    "WebhookSink",
+    "load_config",
+]
 
-
-class CommandSource(Struct, frozen=True, tag="command", tag_field="kind", forbid_unknown_fields=True):
-    """A program that writes samples as JSON lines: ``{"id": "...", "data": BASE64}`` with raw little-endian values of
-    the release's sample dtype and shape, or ``{"id": "...", "values": [...]}``. It runs in ``directory``."""
-
-    command: Annotated[tuple[str, ...], Meta(min_length=1)]
-    directory: str = "."
-    restart_seconds: Seconds = 1.0
-
-
-class NpzSource(Struct, frozen=True, tag="npz", tag_field="kind", forbid_unknown_fields=True):
-    """Samples of an ``.npz`` file (array ``x``, optional ``ids``), played at ``rate_hz``, once. Where there are no
-    ids, the engine makes some."""
-
-    path: str
-    rate_hz: Annotated[float, Meta(gt=0)] = 30.0
-
-
-class StdinSource(Struct, frozen=True, tag="stdin", tag_field="kind", forbid_unknown_fields=True):
-    """The JSON lines of :class:`CommandSource`, from standard input."""
-
-
-class FileSink(Struct, frozen=True, tag="file", tag_field="kind", forbid_unknown_fields=True):
-    """Answers as JSON lines, appended; the file is rotated to ``<path>.1`` at ``max_bytes``."""
-
-    path: str
-    max_bytes: Bytes = 64 << 20
-
-
-class StdoutSink(Struct, frozen=True, tag="stdout", tag_field="kind", forbid_unknown_fields=True):
-    """Answers as JSON lines on standard output."""
-
-
-class PredictionSink(Struct, frozen=True, tag="mqtt", tag_field="kind", forbid_unknown_fields=True):
-    """Answers as ``up/prediction/<model>`` messages of up to ``batch`` answers, QoS 0, not through the outbox."""
-
-    batch: Annotated[int, Meta(ge=1, le=1000)] = 50
+LEARN_LEAST = 50
+S = TypeVar("S", bound=Struct)
 
 
 class SelectionConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Which measured variant to run.
 
     ``goal = "latency"``: the fastest whose quality is within ``quality_drop`` of the best; ``"quality"`` for the
-    best one (first by quality, then by latency). ``p99_ms`` and ``max_bytes`` exclude. ``variant`` forces one.
+    best one (first by quality, then by latency); ``"energy"`` for the one that takes the least energy within
+    ``quality_drop``, where the processor counts it. ``p99_ms`` and ``max_bytes`` exclude. ``variant`` forces one.
     """
 
-    goal: Literal["latency", "quality"] = "latency"
+    goal: Literal["latency", "quality", "energy"] = "latency"
     quality_drop: Annotated[float, Meta(ge=0, le=1)] = 0.01
     p99_ms: Annotated[float, Meta(gt=0)] | None = None
     max_bytes: Annotated[int, Meta(ge=1)] | None = None
@@ -108,19 +116,44 @@ class SamplesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     max_bytes: Bytes = 8 << 20
 
 
+class FeedbackConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many of the latest answers are ``remembered``, so that a truth that comes later finds its answer."""
+
+    remembered: Annotated[int, Meta(ge=1, le=10_000_000)] = 4096
+
+
+class DriftConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many answers (50 to 100,000) a baseline is learned from, where the model brings none; 0 to not watch such a
+    model."""
+
+    learn: Annotated[int, Meta(ge=0, le=100_000)] = 2000
+
+
 class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole file."""
+    """The whole file. With ``release`` (a release's directory or a bare model file) the agent runs that, alone: without
+    enrolment, MQTT and updates."""
 
     state: str
     model: Name
-    source: CommandSource | NpzSource | StdinSource
-    sinks: tuple[FileSink | StdoutSink | PredictionSink, ...] = ()
+    release: str | None = None
+    source: SourceConfig | None = None
+    sinks: tuple[SinkConfig, ...] = ()
     selection: SelectionConfig = SelectionConfig()
     report: ReportConfig = ReportConfig()
     outbox: OutboxConfig = OutboxConfig()
     samples: SamplesConfig = SamplesConfig()
+    feedback: FeedbackConfig = FeedbackConfig()
+    drift: DriftConfig = DriftConfig()
+    scheduler: SchedulerConfig | None = None
+    http: HttpConfig | None = None
+    stepping: SteppingConfig = SteppingConfig()
     threads: Annotated[int, Meta(ge=1, le=64)] = 1
+    memory_arena: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+PATHS = ("path", "directory", "done", "token_file", "password_file")
+"""Keys of sources, sinks and tables that name a file or folder."""
 
 
 def load_config(path: Path) -> AgentConfig:
@@ -131,16 +164,30 @@ def load_config(path: Path) -> AgentConfig:
     """
     config = load_toml(path, AgentConfig)
     base = path.resolve().parent
-    source = config.source
-    if isinstance(source, NpzSource):
-        source = msgspec.structs.replace(source, path=str(base / source.path))
-    elif isinstance(source, CommandSource):
-        source = msgspec.structs.replace(source, directory=str(base / source.directory))
-    sinks = tuple(
-        msgspec.structs.replace(sink, path=str(base / sink.path)) if isinstance(sink, FileSink) else sink
-        for sink in config.sinks
-    )
+    if config.source is None and config.http is None:
+        raise ConfigError("missing table [source] (or [http]): where do samples come from?", file=str(path))
+    if 0 < config.drift.learn < LEARN_LEAST:
+        raise ConfigError(
+            f"drift.learn: expected 0 or at least {LEARN_LEAST}, got {config.drift.learn}", file=str(path)
+        )
     state = base / config.state
     if state.exists() and not state.is_dir():
         raise ConfigError(f"state {state} is a file; it must be a directory", file=str(path))
-    return msgspec.structs.replace(config, state=str(state), source=source, sinks=sinks)
+    return msgspec.structs.replace(
+        config,
+        state=str(state),
+        release=None if config.release is None else str(base / config.release),
+        source=config.source and absolute(config.source, base),
+        http=config.http and absolute(config.http, base),
+        sinks=tuple(absolute(sink, base) for sink in config.sinks),
+    )
+
+
+def absolute(config: S, base: Path) -> S:
+    """``config`` with its relative paths made absolute; empty ones stay empty.
+
+    >>> absolute(NpzSource(path="x.npz"), Path("/srv")).path
+    '/srv/x.npz'
+    """
+    named: dict[str, Any] = {key: getattr(config, key, "") for key in PATHS}
+    return msgspec.structs.replace(config, **{key: str(base / value) for key, value in named.items() if value})

@@ -2,7 +2,7 @@
 
 ::
 
-    enrolment.json   agent.lock   outbox.db   monitor.bin   selection.json   desired.json   status.json
+    enrolment.json   agent.lock   outbox.db   monitor.bin   selection.json   desired.json   status.json   baseline.npz
     tuf/   models/<model>/a|b/   models/<model>/current.json          (edge_agent.updates)
 """
 
@@ -46,8 +46,32 @@ class SavedDesired(Struct, frozen=True):
     time: float
 
 
+class RecentAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One of the last answers. ``value`` is a short form: a number, or text for what is longer."""
+
+    id: str
+    time: float
+    label: str = ""
+    score: float | None = None
+    value: float | str | None = None
+
+
+class Watched(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One watched scalar: how far its mean is from the reference's, in robust sigmas of the last 512 to 1,024 samples,
+    and its share of the evidence (1.0 is the alarm) where the monitor says so."""
+
+    name: str
+    effect: float = 0.0
+    evidence: float | None = None
+
+
 class AgentStatus(Struct, frozen=True, kw_only=True):
-    """``status.json``, for ``edge-agent status``. Times are seconds since 1970."""
+    """``status.json``, for ``edge-agent status`` and ``edge-agent top``. Times are seconds since 1970.
+
+    ``local``: without a broker and updates. ``learned`` of ``learning`` answers have gone into the baseline; 0 of 0
+    where the model brings its own. ``source_error``, ``sink_errors``: what is wrong now. ``queue``: requests that wait.
+    ``steps_down``: how often a cheaper variant had to take over, less how often the dearer one came back.
+    """
 
     pid: int
     time: float
@@ -76,6 +100,17 @@ class AgentStatus(Struct, frozen=True, kw_only=True):
     drift_evidence: float = 0.0
     drift_alarm: bool = False
     update: str = ""
+    local: bool = False
+    learned: int = 0
+    learning: int = 0
+    source_error: str = ""
+    sink_errors: tuple[str, ...] = ()
+    lost: int = 0
+    queue: int = 0
+    http: str = ""
+    steps_down: int = 0
+    answers: tuple[RecentAnswer, ...] = ()
+    watched: tuple[Watched, ...] = ()
 
 
 class StateDirectory:
@@ -89,6 +124,7 @@ class StateDirectory:
         self.selection = root / "selection.json"
         self.desired = root / "desired.json"
         self.status = root / "status.json"
+        self.baseline = root / "baseline.npz"
         self.lock_file = root / "agent.lock"
 
     def enrolment(self) -> Enrolment:
@@ -155,7 +191,21 @@ class StateDirectory:
         if path == self.monitor:
             write_atomic(path, msgspec.msgpack.encode(value))
         else:
-            write_atomic(path, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+            data = msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+            write = _write_volatile if path == self.status else write_atomic
+            write(path, data)
+
+
+def _write_volatile(path: Path, data: bytes) -> None:
+    """Replace ``path`` so that a reader sees the old file or the new one, but without waiting for the disk: what is
+    written every second need not survive a power cut, and an SD card does not survive an fsync a second."""
+    aside = path.with_name(f".{path.name}.new")
+    try:
+        aside.write_bytes(data)
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _lock(descriptor: int, patience: float) -> bool:

@@ -23,13 +23,25 @@ SECTIONS: dict[str, list[type[msgspec.Struct]]] = {
         agent.CommandSource,
         agent.NpzSource,
         agent.StdinSource,
+        agent.ReplaySource,
+        agent.DirectorySource,
+        agent.MqttSource,
+        agent.CameraSource,
+        agent.PythonSource,
         agent.FileSink,
         agent.StdoutSink,
         agent.PredictionSink,
+        agent.WebhookSink,
+        agent.PythonSink,
         agent.SelectionConfig,
         agent.ReportConfig,
         agent.OutboxConfig,
         agent.SamplesConfig,
+        agent.FeedbackConfig,
+        agent.DriftConfig,
+        agent.SteppingConfig,
+        agent.SchedulerConfig,
+        agent.HttpConfig,
     ],
     "task.toml": [
         trainer.TaskConfig,
@@ -54,7 +66,7 @@ def expected(struct: type[msgspec.Struct]) -> list[tuple[str, str]]:
         default: Any = field.default
         if isinstance(default, msgspec.Struct) or default == () or field.name in {"source", "sinks"}:
             continue
-        if field.name in {"broker", "data"}:
+        if field.name in {"broker", "data", "scheduler", "http"}:
             continue  # tables
         if field.required:
             found.append((field.name, "required"))

@@ -26,8 +26,8 @@ class Engines:
         named = self._config.selection.variant
         return runnable if named is None else [variant for variant in runnable if variant.id == named]
 
-    def load(self, release: Path, anew: bool = False) -> Engine:
-        """Verify, measure (``anew``: not from the cache), pick, and self-test.
+    def load(self, release: Path, anew: bool = False, variant: str | None = None) -> Engine:
+        """Verify, measure (``anew``: not from the cache), pick, and self-test; ``variant`` forces one.
 
         Raises:
             SanderlingError: it cannot run here, or answers differently than where it was made.
@@ -36,13 +36,19 @@ class Engines:
             self._cache.unlink(missing_ok=True)
         engine = Engine.load(
             release,
+            variant=variant,
             selection=self._config.selection,
             threads=self._config.threads,
             device=self._device,
             cache=self._cache,
+            memory_arena=self._config.memory_arena,
+            remembered=self._config.feedback.remembered,
+            learn=self._config.drift.learn,
+            baseline=self._cache.with_name("baseline.npz"),
         )
         try:
-            self_test(engine)
+            if engine.manifest.golden is not None:
+                self_test(engine)
         except BaseException:
             engine.close()
             raise

@@ -13,7 +13,7 @@ from edge_agent.service.updating import Failed, Ready, Updates, UpdateWorker
 from edge_agent.service.writer import Writer
 from edge_agent.state import SavedDesired, StateDirectory
 from edge_agent.updates.slots import Installed
-from shared.errors import SanderlingError
+from shared.errors import SanderlingError, UsageError
 from shared.messages import Desired
 
 log = logging.getLogger("edge_agent.service")
@@ -97,6 +97,28 @@ class Releases:
                 self._swap(outcome)
             else:
                 self._not_taken(outcome)
+
+    def load_variant(self, variant: str) -> Engine:
+        """An engine of another variant of what runs. Called by the stepping's thread.
+
+        Raises:
+            SanderlingError: it cannot run here.
+        """
+        installed = self._installed
+        if installed is None:
+            raise UsageError("no release is installed yet")
+        return self._engines.load(installed.path, variant=variant)
+
+    def step_to(self, engine: Engine, text: str) -> None:
+        """Run ``engine``, another variant of what runs."""
+        old, installed = self.engine, self._installed
+        assert old is not None
+        assert installed is not None
+        self._leaving(old)
+        self._telemetry.engine_changed()
+        self._run_with(engine, installed)
+        old.close()
+        self._telemetry.event("update", "warning", text, release=engine.manifest.version, variant=engine.variant.id)
 
     def stop(self, seconds: float) -> bool:
         """End the worker; False when it has to be left behind."""

@@ -7,10 +7,12 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+
 import edge_agent
 from edge_agent.hardware import Hardware
 from edge_agent.health import Health
-from edge_agent.state import AgentStatus
+from edge_agent.state import AgentStatus, Watched
 from shared.enrolment import Enrolment
 from shared.messages import Event, Info, Report, Reported, SelectionRow, State
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from edge_agent.link import Link
     from edge_agent.monitor import MonitorReport
     from edge_agent.outbox import Outbox
+    from edge_agent.service.answering import Answering
 
 LARGEST = 1e300
 """JSON has no infinity; evidence beyond this is as good as proof anyway."""
@@ -163,53 +166,87 @@ def reported_message(
 
 
 def agent_status(
-    enrolment: Enrolment,
     model: str,
     engine: Engine | None,
-    slot: str,
-    link: Link,
-    outbox: Outbox,
+    answering: Answering,
     *,
     now: float,
     started: float,
-    paused: bool,
-    bad: int,
-    lost: int,
     rate_hz: float,
-    source: str,
-    last_report: float,
-    update: str,
+    http: str = "",
+    steps_down: int = 0,
 ) -> AgentStatus:
-    """``status.json``."""
+    """``status.json`` of an agent that runs alone."""
     health = engine.health if engine else Health()
     p50, p99 = health.percentiles()
-    window = engine.monitor.report() if engine and engine.monitor else None
+    monitor = engine.monitor if engine else None
+    window = monitor.report() if monitor else None
     return AgentStatus(
         pid=os.getpid(),
         time=now,
         started=started,
-        site=enrolment.site,
-        device=enrolment.device,
+        site="",
+        device="",
         model=model,
         release=engine.manifest.version if engine else 0,
         variant=engine.variant.id if engine else "",
-        slot=slot,
         baseline=engine.baseline if engine else "",
-        paused=paused,
+        paused=answering.paused,
         samples=health.samples,
-        errors=health.errors + bad,
+        errors=health.errors + answering.bad,
         rate_hz=rate_hz,
         p50_us=p50,
         p99_us=p99,
-        source=source,
+        source=answering.source_text,
+        dropped=answering.lost,
+        drift_evidence=finite(window.evidence) if window else 0.0,
+        drift_alarm=window.alarm if window else False,
+        local=True,
+        learned=getattr(monitor, "learned", 0),
+        learning=getattr(monitor, "wanted", 0),
+        source_error=answering.source_trouble,
+        sink_errors=answering.sink_troubles,
+        lost=answering.lost,
+        queue=answering.queue,
+        http=http,
+        steps_down=steps_down,
+        answers=answering.recent,
+        watched=watched(window) if window else (),
+    )
+
+
+def with_fleet(
+    status: AgentStatus,
+    enrolment: Enrolment,
+    link: Link,
+    outbox: Outbox,
+    *,
+    slot: str,
+    last_report: float,
+    update: str,
+) -> AgentStatus:
+    """``status`` of an agent of a fleet."""
+    return msgspec.structs.replace(
+        status,
+        local=False,
+        site=enrolment.site,
+        device=enrolment.device,
+        slot=slot,
         connected=link.connected,
         connection=link.error,
         connection_since=link.since,
         outbox_rows=outbox.rows,
         outbox_bytes=outbox.bytes,
-        dropped=outbox.dropped + lost,
+        dropped=outbox.dropped + status.lost,
         last_report=last_report,
-        drift_evidence=finite(window.evidence) if window else 0.0,
-        drift_alarm=window.alarm if window else False,
         update=update,
+    )
+
+
+def watched(window: MonitorReport) -> tuple[Watched, ...]:
+    """Every watched scalar, in the monitor's order; its own evidence where the monitor tells it."""
+    own: Mapping[str, float] = getattr(window, "evidences", {})
+    return tuple(
+        Watched(name=name, effect=round(finite(effect), 4), evidence=finite(own[name]) if name in own else None)
+        for name, effect in window.effects.items()
     )

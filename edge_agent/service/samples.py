@@ -3,6 +3,7 @@ message."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 
@@ -81,7 +82,7 @@ class SampleRequest:
             shape=list(self._spec.shape),
             data=b"".join(one.sample.astype(dtype, copy=False).tobytes() for one in chosen),
             labels=[one.label for one in chosen],
-            scores=[round(one.score, 6) for one in chosen],
+            scores=[round(one.score, 6) if math.isfinite(one.score) else 0.0 for one in chosen],
         )
 
 

@@ -13,12 +13,12 @@ from edge_agent.health import rss_mib
 from edge_agent.link import Link
 from edge_agent.outbox import Outbox
 from edge_agent.service import reporting
+from edge_agent.service.keeping import restored, saved_monitor
 from edge_agent.service.rate import Rate
 from edge_agent.service.writer import Writer
 from edge_agent.state import SavedMonitor, StateDirectory
 from shared import topics
 from shared.enrolment import Enrolment
-from shared.errors import ProfileError
 from shared.messages import AnswerRecord, Event, Feedback, Message, Prediction, Reply, Reported, UpMessage
 
 log = logging.getLogger("edge_agent.service")
@@ -172,29 +172,15 @@ class Telemetry:
 
     def save_monitor(self, engine: Engine) -> None:
         """Have the monitor written to disk."""
-        if engine.monitor is not None:
-            saved = SavedMonitor(
-                release=engine.manifest.version,
-                variant=engine.variant.id,
-                profile=engine.monitor.profile.digest,
-                announced=self._announced,
-                data=engine.monitor.to_bytes(),
-            )
+        saved = saved_monitor(engine, announced=self._announced)
+        if saved is not None:
             self._writer.put(self._state.monitor, saved)
 
     def restore_monitor(self, engine: Engine, saved: SavedMonitor | None = None) -> bool:
         """Go on watching where ``saved``, by default the file on disk, ends; only for the very same release, variant
         and profile."""
         saved = saved or self._state.read(self._state.monitor, SavedMonitor)
-        if saved is None or engine.monitor is None:
-            return False
-        here = (engine.manifest.version, engine.variant.id, engine.monitor.profile.digest)
-        if (saved.release, saved.variant, saved.profile) != here:
-            return False
-        try:
-            engine.monitor.restore(saved.data)
-        except ProfileError as error:
-            log.warning("the drift monitor starts anew: %s", error)
+        if saved is None or not restored(engine, saved):
             return False
         self._announced = saved.announced
         return True

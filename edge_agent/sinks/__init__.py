@@ -1,16 +1,20 @@
-"""Where answers go. One protocol, one file for each kind; ``tests/edge_agent/test_sinks.py`` holds them to it.
+"""Where answers go. One protocol, one file for each kind; ``tests/edge_agent/sinks`` holds them to it.
 
 1. ``write`` only remembers; ``flush`` gives out what is remembered, and the agent calls it at least twice a second.
-2. A sink that fails (disk full, closed pipe) says so once, counts what it lost, and the agent lives on.
+   Neither waits for a network: that is done in a thread of the sink's own.
+2. A sink that fails (disk full, closed pipe, an address that is away) says so once, counts what it lost, and the agent
+   lives on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from edge_agent.config import FileSink, PredictionSink, StdoutSink
 from shared.messages import AnswerRecord
+
+if TYPE_CHECKING:
+    from edge_agent.sinks.config import SinkConfig
 
 SendAnswers = Callable[[list[AnswerRecord]], bool]
 """Publishes answers as one prediction message; False when it was dropped."""
@@ -24,6 +28,8 @@ class Sink(Protocol):
 
     lost: int
     """Answers that could not be given out so far."""
+    trouble: str
+    """Why answers are not given out at the moment; empty when all is well."""
 
     def write(self, answer: AnswerRecord) -> None:
         """Take one answer."""
@@ -34,24 +40,36 @@ class Sink(Protocol):
         ...
 
     def close(self) -> None:
-        """Flush and let go."""
+        """Flush and let go. May be called twice."""
         ...
 
 
-def open_sink(config: FileSink | StdoutSink | PredictionSink, send: SendAnswers) -> Sink:
+def open_sink(config: SinkConfig, send: SendAnswers) -> Sink:
     """The sink that ``config`` describes; ``send`` is for predictions over MQTT.
 
     Raises:
-        ConfigError: the file cannot be written.
+        ConfigError: the file cannot be written, the token cannot be read, there is no such function.
     """
-    if isinstance(config, FileSink):
-        from edge_agent.sinks.file import File
+    from edge_agent.sinks import config as kinds
 
-        return File(config)
-    if isinstance(config, StdoutSink):
-        from edge_agent.sinks.stdout import Stdout
+    match config:
+        case kinds.FileSink():
+            from edge_agent.sinks.file import File
 
-        return Stdout()
-    from edge_agent.sinks.prediction import Predictions
+            return File(config)
+        case kinds.StdoutSink():
+            from edge_agent.sinks.stdout import Stdout
 
-    return Predictions(config, send)
+            return Stdout()
+        case kinds.WebhookSink():
+            from edge_agent.sinks.webhook import Webhook
+
+            return Webhook(config)
+        case kinds.PythonSink():
+            from edge_agent.sinks.function import Function
+
+            return Function(config)
+        case _:
+            from edge_agent.sinks.prediction import Predictions
+
+            return Predictions(config, send)

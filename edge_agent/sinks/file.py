@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from edge_agent.config import FileSink
+from edge_agent.sinks.config import FileSink
 from edge_agent.sinks.lines import LineSink
 from shared.errors import ConfigError
 from shared.files import reason

@@ -18,11 +18,11 @@ class LineSink:
 
     def __init__(self, name: str, descriptor: int) -> None:
         self.lost = 0
+        self.trouble = ""
         self._name = name
         self._descriptor = descriptor
         self._lines: list[bytes] = []
         self._encoder = msgspec.json.Encoder()
-        self._failing = ""
 
     def write(self, answer: AnswerRecord) -> None:
         """See :class:`edge_agent.sinks.Sink`."""
@@ -42,11 +42,11 @@ class LineSink:
                 data = data[os.write(self._descriptor, data) :]
         except OSError as error:
             self.lost += len(lines)
-            if error.strerror != self._failing:
-                self._failing = error.strerror or str(error)
-                log.error("answers cannot be written to %s: %s", self._name, self._failing)  # noqa: TRY400  (told in full)
+            if error.strerror != self.trouble:
+                self.trouble = error.strerror or str(error)
+                log.error("answers cannot be written to %s: %s", self._name, self.trouble)  # noqa: TRY400  (told in full)
         else:
-            self._failing = ""
+            self.trouble = ""
 
     def prepare(self, size: int) -> None:
         """Called before ``size`` bytes are written."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edge_agent.config import PredictionSink
 from edge_agent.sinks import SendAnswers
+from edge_agent.sinks.config import PredictionSink
 from shared.messages import AnswerRecord
 
 
@@ -12,6 +12,7 @@ class Predictions:
 
     def __init__(self, config: PredictionSink, send: SendAnswers) -> None:
         self.lost = 0
+        self.trouble = ""
         self._batch = config.batch
         self._send = send
         self._answers: list[AnswerRecord] = []
@@ -25,8 +26,13 @@ class Predictions:
     def flush(self) -> None:
         """See :class:`edge_agent.sinks.Sink`."""
         answers, self._answers = self._answers, []
-        if answers and not self._send(answers):
+        if not answers:
+            return
+        if self._send(answers):
+            self.trouble = ""
+        else:
             self.lost += len(answers)
+            self.trouble = "no connection to the broker"
 
     def close(self) -> None:
         """See :class:`edge_agent.sinks.Sink`."""

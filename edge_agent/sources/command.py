@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from edge_agent.config import CommandSource
+from edge_agent.retry import Backoff, Retry
 from edge_agent.sources import Sample
+from edge_agent.sources.config import CommandSource
 from edge_agent.sources.lines import LineReader, LineSource
 from shared.manifest import SampleSpec
 
 log = logging.getLogger("edge_agent.source")
 
-HEALTHY_SECONDS = 10.0  # a program that ran this long starts again without more delay than the first time
 DELAY_MAX_FACTOR = 60.0
 TERMINATE_SECONDS = 1.0
 
@@ -30,21 +31,26 @@ class Command(LineSource):
 
     ended = False
 
-    def __init__(self, config: CommandSource, spec: SampleSpec, *, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(spec)
+    def __init__(
+        self,
+        config: CommandSource,
+        signature: Sequence[SampleSpec],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        super().__init__(signature)
         self.starts = 0
         self._config = config
-        self._clock = clock
+        seconds = config.restart_seconds
+        self._retry = Retry(Backoff(first=seconds, most=seconds * DELAY_MAX_FACTOR), clock=clock, chance=chance)
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: LineReader | None = None
-        self._started = 0.0
-        self._quick_ends = 0
-        self._not_before = 0.0
 
     def poll(self, seconds: float) -> list[Sample]:
         """See :class:`edge_agent.sources.Source`."""
         if self._reader is None:
-            wait = self._not_before - self._clock()
+            wait = self._retry.wait()
             if wait > 0:
                 time.sleep(min(wait, seconds))
             if wait > seconds or not self._start():
@@ -52,9 +58,12 @@ class Command(LineSource):
         reader = self._reader
         assert reader is not None
         lines = reader.read(seconds)
+        samples = self.parse(lines)
+        if samples:
+            self.trouble = ""
         if reader.ended:
             self._has_ended()
-        return self.parse(lines)
+        return samples
 
     def stop(self) -> None:
         """End the program and what it started: SIGTERM, and a second later SIGKILL."""
@@ -73,7 +82,7 @@ class Command(LineSource):
 
     def _start(self) -> bool:
         self.starts += 1
-        self._started = self._clock()
+        self._retry.begun()
         try:
             self._process = subprocess.Popen(
                 self._config.command,
@@ -101,13 +110,8 @@ class Command(LineSource):
         self._plan_restart("closed its output" if code is None else f"ended with exit code {code}")
 
     def _plan_restart(self, what: str) -> None:
-        alive = self._clock() - self._started
-        self._quick_ends = 0 if alive >= HEALTHY_SECONDS else self._quick_ends + 1
-        factor = min(DELAY_MAX_FACTOR, 2.0 ** max(0, self._quick_ends - 1))
-        delay = self._config.restart_seconds * factor
-        self._not_before = self._clock() + delay
-        self.last_error = f"the source {self._config.command[0]} {what}"
-        log.warning("%s; starting it again in %.3g s", self.last_error, delay)
+        self.trouble = self.last_error = f"the source {self._config.command[0]} {what}"
+        log.warning("%s; starting it again in %.3g s", self.last_error, self._retry.failed())
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:

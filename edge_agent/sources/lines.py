@@ -1,64 +1,20 @@
-"""Samples as JSON lines: ``{"id": "...", "data": BASE64}`` or ``{"id": "...", "values": [...]}``."""
+"""Samples as JSON lines: ``{"id": "...", "data": BASE64}`` or ``{"id": "...", "values": [...]}``, and for models with
+several inputs ``{"id": "...", "inputs": {NAME: [...]}}``."""
 
 from __future__ import annotations
 
 import os
 import select
-from typing import Any
-
-import msgspec
-import numpy as np
-from msgspec import Struct
+from collections.abc import Sequence
 
 from edge_agent.sources import Sample
-from shared.errors import UNREADABLE, InputError
+from edge_agent.sources.values import parse_line
+from shared.errors import InputError
 from shared.manifest import SampleSpec
 
 LINE_MAX_BYTES = 64 << 20
 READ_BYTES = 1 << 16
 OVERLONG = b"(an overlong line)"
-
-
-class _Line(Struct):
-    id: str | int | None = None
-    data: bytes | None = None
-    values: Any = None
-
-
-def parse_line(line: bytes, spec: SampleSpec) -> Sample:
-    """One line as a sample of ``spec``'s dtype and shape.
-
-    Raises:
-        InputError: it is no JSON object, has neither ``data`` nor ``values``, or another size than ``spec``.
-
-    >>> parse_line(b'{"id": "a", "values": [1, 2]}', SampleSpec("uint8", (2,)))
-    Sample(id='a', data=array([1, 2], dtype=uint8))
-    """
-    try:
-        found = msgspec.json.decode(line, type=_Line)
-    except UNREADABLE as error:
-        raise InputError(f"not a sample in JSON: {error}") from error
-    dtype = np.dtype(spec.dtype)
-    size = int(np.prod(spec.shape, dtype=np.int64))
-    if found.data is not None:
-        if len(found.data) != size * dtype.itemsize:
-            raise InputError(
-                f"data has {len(found.data)} bytes; {spec.dtype} of shape {spec.shape} needs {size * dtype.itemsize}"
-            )
-        array = np.frombuffer(found.data, dtype.newbyteorder("<")).astype(dtype, copy=False)
-    elif found.values is not None:
-        try:
-            given = np.asarray(found.values)
-            array = given.astype(dtype)
-        except (ValueError, TypeError, OverflowError) as error:
-            raise InputError(f"values are no {spec.dtype} array: {error}") from error
-        if array.size != size:
-            raise InputError(f"{array.size} values; shape {spec.shape} needs {size}")
-        if dtype.kind in "iub" and not np.array_equal(array, given):
-            raise InputError(f"values do not fit into {spec.dtype}")
-    else:
-        raise InputError("a sample needs 'data' (base64) or 'values'")
-    return Sample(None if found.id is None else str(found.id), array.reshape(spec.shape))
 
 
 class LineReader:
@@ -102,10 +58,11 @@ class LineReader:
 class LineSource:
     """Samples from a stream of lines: what ``command`` and ``stdin`` have in common."""
 
-    def __init__(self, spec: SampleSpec) -> None:
+    def __init__(self, signature: Sequence[SampleSpec]) -> None:
         self.bad = 0
         self.last_error = ""
-        self._spec = spec
+        self.trouble = ""
+        self._signature = tuple(signature)
 
     def parse(self, lines: list[bytes]) -> list[Sample]:
         """The samples of ``lines``; bad ones are counted. Blank lines mean nothing."""
@@ -114,7 +71,7 @@ class LineSource:
             if not line.strip():
                 continue
             try:
-                samples.append(parse_line(line, self._spec))
+                samples.append(parse_line(line, self._signature))
             except InputError as error:
                 self.bad += 1
                 self.last_error = str(error)

@@ -1,4 +1,4 @@
-"""Samples of an ``.npz`` file, played once at a steady rate: for trials, and for tests."""
+"""Samples of an ``.npz`` file, played at a steady rate: for trials, and for tests."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edge_agent.config import NpzSource
 from edge_agent.sources import Sample
+from edge_agent.sources.config import NpzSource
+from edge_agent.sources.pace import Pace
 from shared.errors import ConfigError
 from shared.files import reason
 
-BEHIND_MAX_SECONDS = 1.0  # a pause longer than this (sleep, a slow disk) is not caught up
-
 
 class Npz:
-    """Plays array ``x`` (n, ...) with ``ids`` (n,). Without them the engine makes ids: labels go by id, and row
-    numbers would come again with the next run and on the next device.
+    """Plays array ``x`` (n, ...) with ``ids`` (n,). Without them, and from the second round of a loop on, the engine
+    makes ids: labels go by id, and row numbers would come again with the next run and on the next device.
 
     Raises:
         ConfigError: the file is missing, no ``.npz``, or without ``x``.
@@ -35,7 +34,7 @@ class Npz:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.bad = 0
-        self.last_error = ""
+        self.last_error = self.trouble = ""
         try:
             with zipfile.ZipFile(config.path), np.load(config.path, allow_pickle=False) as file:
                 self._x = file["x"]
@@ -48,30 +47,25 @@ class Npz:
             raise ConfigError("source: array x is a single number; expected (n, *shape)", file=config.path)
         if self._ids is not None and len(self._ids) != len(self._x):
             raise ConfigError(f"source: {len(self._ids)} ids for {len(self._x)} samples", file=config.path)
-        self._period = 1.0 / config.rate_hz
-        self._clock = clock
+        self._pace = Pace(config.rate_hz, clock=clock, sleep=sleep)
         self._sleep = sleep
+        self._loop = config.loop and len(self._x) > 0
         self._next = 0
-        self._due = clock()
 
     def poll(self, seconds: float) -> list[Sample]:
         """See :class:`edge_agent.sources.Source`."""
-        if self._next >= len(self._x):
+        if self._next >= len(self._x) and not self._loop:
             self.ended = True
             self._sleep(seconds)
             return []
-        now = self._clock()
-        if now < self._due:
-            self._sleep(min(seconds, self._due - now))
-            now = self._clock()
-        if now - self._due > BEHIND_MAX_SECONDS:
-            self._due = now
         samples = []
-        while self._due <= now and self._next < len(self._x):
-            i = self._next
-            samples.append(Sample(self._ids[i] if self._ids else None, self._x[i]))
+        for _ in range(self._pace.due(seconds)):
+            if self._next >= len(self._x):
+                if not self._loop:
+                    break
+                self._next, self._ids = 0, None
+            samples.append(Sample(self._ids[self._next] if self._ids else None, self._x[self._next]))
             self._next += 1
-            self._due += self._period
         return samples
 
     def stop(self) -> None:

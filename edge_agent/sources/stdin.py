@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from edge_agent.sources import Sample
 from edge_agent.sources.lines import LineReader, LineSource
@@ -12,8 +13,8 @@ from shared.manifest import SampleSpec
 class Stdin(LineSource):
     """Reads descriptor ``descriptor``, standard input by default."""
 
-    def __init__(self, spec: SampleSpec, descriptor: int | None = None) -> None:
-        super().__init__(spec)
+    def __init__(self, signature: Sequence[SampleSpec], descriptor: int | None = None) -> None:
+        super().__init__(signature)
         self._reader = LineReader(sys.stdin.fileno() if descriptor is None else descriptor)
 
     @property

@@ -195,7 +195,9 @@ def files_to_fetch(manifest: Manifest, variants: Sequence[Variant]) -> tuple[Fil
     label = f"{manifest.name}/{manifest.version}"
     if not variants:
         raise UpdateError(f"{label} has no variant that this device can run")
-    files = [manifest.golden, manifest.profile]
+    if manifest.golden is None:
+        raise UpdateError(f"{label} has no golden samples; an update is taken only after a self-test")
+    files = [manifest.golden] if manifest.profile is None else [manifest.golden, manifest.profile]
     for variant in variants:
         if variant not in manifest.variants:
             raise UpdateError(f"{label} has no variant {variant.id!r} as it was asked for")

@@ -1,192 +1,38 @@
 from __future__ import annotations
 
 import json
-import os
-import queue
-import shutil
-import signal
-import subprocess
 import sys
-import textwrap
-import threading
 import time
-from pathlib import Path
-from typing import Self
 
 import msgspec
 import numpy as np
 import pytest
 
 from edge_agent.config import (
-    AgentConfig,
     CommandSource,
-    FileSink,
     NpzSource,
-    OutboxConfig,
     PredictionSink,
     ReportConfig,
     SelectionConfig,
 )
-from edge_agent.link import LinkConfig
 from edge_agent.service import loop, updating
 from edge_agent.service.loop import Service
-from edge_agent.state import AgentStatus, StateDirectory
-from edge_agent.updates.slots import Installed, Slots
+from edge_agent.state import AgentStatus
 from shared import topics
-from shared.enrolment import BrokerAddress, Enrolment, save_enrolment
 from shared.errors import ConfigError, LinkError, SelfTestError
-from shared.manifest import DriftPolicy, load_manifest, save_manifest
 from shared.messages import (
-    AnswerRecord,
     Command,
-    Desired,
     Event,
     Reply,
     Report,
     Reported,
     Samples,
     State,
-    decode,
     encode,
 )
 from tests.brokers import Listener
-from tests.releases import digits, make_release
-
-FAST = LinkConfig(settle=0, backoff_first=0.1, backoff_most=0.3, will_delay=1)
-EVERYTHING = "sanderling/v1/#"
-DRIFT = DriftPolicy(false_alarm_every=10_000)
-
-
-@pytest.fixture(scope="module")
-def releases(tmp_path_factory) -> Path:
-    """Releases 1, 2, 3; 4 answers differently than its golden samples say."""
-    root = tmp_path_factory.mktemp("releases")
-    make_release(root / "1", version=1, variants=("fp32-onnx", "int8-onnx"), drift=DRIFT)
-    for version in (2, 3, 4):
-        shutil.copytree(root / "1", root / str(version))
-        manifest = msgspec.structs.replace(load_manifest(root / "1"), version=version)
-        if version == 4:
-            with np.load(root / "4" / "golden.npz") as file:
-                golden = dict(file)
-            for name in golden:
-                if name.startswith("scores."):
-                    golden[name] = golden[name][:, ::-1]
-            np.savez(root / "4" / "golden.npz", **golden)
-            from shared.manifest import reference_file
-
-            manifest = msgspec.structs.replace(manifest, golden=reference_file(root / "4", "golden.npz"))
-        save_manifest(manifest, root / str(version))
-    return root
-
-
-class FolderUpdates:
-    """Updates from a folder of releases instead of a signed repository; real slots."""
-
-    def __init__(self, state: Path, releases: Path) -> None:
-        self.slots = Slots(state / "models" / "digits", "digits")
-        self.releases = releases
-        self.failures: list[Exception] = []
-        self.current, self.commit, self.discard = self.slots.current, self.slots.commit, self.slots.discard
-
-    def fetch(self, version, wanted) -> Installed:
-        if self.failures:
-            raise self.failures.pop(0)
-        assert wanted(load_manifest(self.releases / str(version)))
-        slot, path = self.slots.free()
-        shutil.copytree(self.releases / str(version), path, dirs_exist_ok=True)
-        return Installed(version, path, slot)
-
-    def install(self, version: int) -> None:
-        self.commit(self.fetch(version, lambda manifest: manifest.variants))
-
-
-def enrolment(port: int) -> Enrolment:
-    return Enrolment(
-        format=1,
-        site="plant",
-        device="cam-1",
-        models=("digits",),
-        broker=BrokerAddress("127.0.0.1", port),
-        repository="http://127.0.0.1:9/",
-        root={},
-        floors={},
-        not_before=0.0,
-        created="2026-01-01T00:00:00Z",
-    )
-
-
-class Agent:
-    """A service in a thread of this process, and a controller's client beside it."""
-
-    def __init__(self, tmp_path: Path, releases: Path, port: int, **changes) -> None:
-        self.path = tmp_path
-        self.state = StateDirectory(tmp_path / "state")
-        self.state.root.mkdir(exist_ok=True)
-        self.answers = tmp_path / "answers.jsonl"
-        self.updates = FolderUpdates(self.state.root, releases)
-        self.port = port
-        self.config = msgspec.structs.replace(
-            AgentConfig(
-                state=str(self.state.root),
-                model="digits",
-                source=NpzSource(path=str(tmp_path / "x.npz"), rate_hz=400.0),
-                sinks=(FileSink(path=str(self.answers)),),
-                selection=SelectionConfig(measure_seconds=0.01),
-                report=ReportConfig(every_seconds=0.5),
-                outbox=OutboxConfig(group_rows=1),
-            ),
-            **changes,
-        )
-
-    def samples(self, n: int, **camera) -> None:
-        x, _ = digits(n, **camera)
-        np.savez(self.path / "x.npz", x=x, ids=[f"s{i}" for i in range(n)])
-
-    def __enter__(self) -> Self:
-        self.service = Service(self.config, enrolment(self.port), self.state, self.updates, link=FAST)
-        self.errors: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
-        self.thread = threading.Thread(target=self._run)
-        self.thread.start()
-        return self
-
-    def _run(self) -> None:
-        try:
-            self.service.run()
-        except BaseException as error:
-            self.errors.put(error)
-            raise
-
-    def __exit__(self, *_) -> None:
-        self.service.stop()
-        self.thread.join(20)
-        assert not self.thread.is_alive()
-        assert self.errors.empty()
-
-    def ids(self) -> list[str]:
-        return [msgspec.json.decode(line, type=AnswerRecord).id for line in self.answers.read_bytes().splitlines()]
-
-
-def desire(controller: Listener, release: int) -> None:
-    message = Desired(model="digits", release=release, time=time.time())
-    controller.publish(topics.down("plant", "cam-1", "desired", "digits"), encode(message), retain=True)
-
-
-def command(controller: Listener, verb: str, id_: str, **fields) -> Reply:
-    controller.publish(topics.down("plant", "cam-1", "cmd", verb), encode(Command(id=id_, model="digits", **fields)))
-    controller.wait(lambda found: any(reply.id == id_ for reply in every(found, Reply)))
-    return next(reply for reply in every(controller.messages, Reply) if reply.id == id_)
-
-
-LEAVES = {Reply: "/up/reply/", Report: "/up/report/", Event: "/up/event/", Samples: "/up/samples/"}
-LEAVES |= {State: "/up/state/", Reported: "/up/reported/"}
-
-
-def every(messages, type_) -> list:
-    return [decode(m.payload, type_, m.content_type) for m in messages if LEAVES[type_] in m.topic]
-
-
-def runs(release: int):
-    return lambda found: (reported := every(found, Reported)) and reported[-1].release == release
+from tests.edge_agent.service.agents import EVERYTHING, FAST, Agent, command, desire, enrolment, every, runs
+from tests.releases import digits
 
 
 def test_a_desired_release_is_taken_and_the_stream_reported(broker, tmp_path, releases):
@@ -329,7 +175,7 @@ def test_commands_are_answered(broker, tmp_path, releases):
         controller.publish(topics.down("plant", "cam-1", "cmd", "report"), b'{"no": "id"}')
         controller.publish(topics.down("plant", "cam-1", "cmd", "pause"), encode(Command(id="c3")))
         controller.wait(lambda found: sum(reply.id == "c3" for reply in every(found, Reply)) == 2)
-        assert not agent.service._paused  # the same command again is answered again, but not done again
+        assert not agent.service._answering.paused  # the same command again is answered again, but not done again
         other = Command(id="c5", model="faces")
         controller.publish(topics.down("plant", "cam-1", "cmd", "report"), encode(other))
         found = controller.wait(lambda found: any(reply.id == "c5" for reply in every(found, Reply)))
@@ -455,160 +301,6 @@ def test_predictions_go_to_the_broker(broker, tmp_path, releases):
         controller.wait(lambda found: sum("/up/prediction/" in m.topic for m in found) >= 3)
 
 
-CAMERA = """
-import base64, json, os, sys, time
-import numpy as np
-x = np.load(sys.argv[1])["x"]
-open(sys.argv[2], "w").write(str(os.getpid()))
-print("not a sample", flush=True)
-for i, image in enumerate(x):
-    print(json.dumps({"id": f"cam-{i}", "data": base64.b64encode(image.tobytes()).decode()}), flush=True)
-    time.sleep(0.002)
-time.sleep(600)
-"""
-
-
-def edge_agent(*words: str, **options) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "edge_agent.cli", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        **options,
-    )
-
-
-def test_told_to_stop_during_a_measurement_it_ends_in_order(broker, tmp_path, releases):
-    agent = Agent(tmp_path, releases, broker.port)
-    agent.updates.install(1)
-    save_enrolment(enrolment(broker.port), agent.state.enrolment_file)
-    agent.samples(8000, seed=3)
-    run = [sys.executable, "-m", "edge_agent.cli", "run", str(tmp_path / "agent.toml")]
-    for seconds in (0.05, 10.0):
-        (tmp_path / "agent.toml").write_text(
-            'state = "state"\nmodel = "digits"\n[source]\nkind = "npz"\npath = "x.npz"\n'
-            f"[selection]\nmeasure_seconds = {seconds}\n"
-        )
-        with Listener(broker.port, EVERYTHING) as controller, subprocess.Popen(run) as process:
-            controller.wait(lambda found: any(m.topic.endswith("up/status") and b"online" in m.payload for m in found))
-            controller.wait(runs(1))
-            if seconds == 10.0:
-                message = Command(id="c1", model="digits")
-                controller.publish(topics.down("plant", "cam-1", "cmd", "select"), encode(message))
-                end = time.monotonic() + 10
-                while agent.state.selection.exists() and time.monotonic() < end:
-                    time.sleep(0.02)
-            process.terminate()
-            assert process.wait(8) == 0
-
-
-def test_a_killed_agent_goes_on_where_it_was(broker, tmp_path, releases):
-    agent = Agent(tmp_path, releases, broker.port)
-    agent.updates.install(1)
-    save_enrolment(enrolment(broker.port), agent.state.enrolment_file)
-    agent.samples(2000, seed=3, contrast=0.3, noise=60)
-    (tmp_path / "agent.toml").write_text(
-        'state = "state"\nmodel = "digits"\n[source]\nkind = "npz"\npath = "x.npz"\nrate_hz = 300\n'
-        "[report]\nevery_seconds = 0.3\n[outbox]\ngroup_rows = 1\n[selection]\nmeasure_seconds = 0.05\n"
-    )
-    run = [sys.executable, "-m", "edge_agent.cli", "run", "agent.toml", "--log-level", "error"]
-    with Listener(broker.port, EVERYTHING) as controller:
-        with subprocess.Popen(run, cwd=tmp_path) as process:
-            controller.wait(lambda found: any(e.kind == "drift" for e in every(found, Event)))
-            before = controller.wait(lambda found: every(found, State) and every(found, State)[-1].drift_alarm)
-            process.kill()
-        with subprocess.Popen(run, cwd=tmp_path) as process:
-            try:
-                found = controller.wait(
-                    lambda found: (
-                        len({r.boot for r in every(found, Report)}) == 2
-                        and len(every(found, State)) > len(every(before, State)) + 2
-                    )
-                )
-            finally:
-                process.terminate()
-        assert every(found[len(before) :], State)[-1].drift_alarm
-        # what was acknowledged but not yet deleted comes again under its old number; the alarm itself is not repeated
-        alarms = {(e.boot, e.stream, e.sequence) for e in every(found, Event) if e.kind == "drift"}
-        assert len(alarms) == 1
-        reports = {(r.boot, r.sequence): r.samples for r in every(found, Report)}
-        assert len({boot for boot, _ in reports}) == 2
-
-
-def test_the_agent_as_a_process(broker, tmp_path, releases, root):
-    save_enrolment(msgspec.structs.replace(enrolment(broker.port), root=root), tmp_path / "cam-1.json")
-    made = edge_agent("enroll", "cam-1.json", "--state", "state", "--config-out", "agent.toml", cwd=tmp_path)
-    assert made.returncode == 0, made.stderr
-    assert "next: edit agent.toml" in made.stdout
-    assert (tmp_path / "state" / "enrolment.json").stat().st_mode & 0o777 == 0o600
-    FolderUpdates(tmp_path / "state", releases).install(1)
-    np.savez(tmp_path / "x.npz", x=digits(500, seed=3)[0])
-    (tmp_path / "camera.py").write_text(CAMERA)
-    (tmp_path / "agent.toml").write_text(
-        textwrap.dedent(f"""
-        state = "state"
-        model = "digits"
-        [source]
-        kind = "command"
-        command = {json.dumps([sys.executable, *(str(tmp_path / name) for name in ("camera.py", "x.npz", "pid"))])}
-        [[sinks]]
-        kind = "file"
-        path = "answers.jsonl"
-        [report]
-        every_seconds = 0.5
-        [outbox]
-        group_rows = 1
-        [selection]
-        measure_seconds = 0.05
-        """)
-    )
-    with (
-        Listener(broker.port, EVERYTHING) as controller,
-        (tmp_path / "log").open("w") as log,
-        subprocess.Popen(
-            [sys.executable, "-m", "edge_agent.cli", "run", "agent.toml"], cwd=tmp_path, stderr=log
-        ) as process,
-    ):
-        try:
-            # retained at QoS 0, so it does not wait for anything but the answers
-            controller.wait(lambda found: every(found, State) and every(found, State)[-1].samples > 300)
-            controller.wait(lambda found: every(found, Report))
-            assert every(controller.messages, State)[-1].errors == 1
-            second = edge_agent("run", "agent.toml", cwd=tmp_path)
-            assert second.returncode == 1
-            assert f"another agent (process {process.pid})" in second.stderr
-            assert len(second.stderr.splitlines()) == 1
-            alive = edge_agent("status", "agent.toml", cwd=tmp_path)
-            assert alive.returncode == 0, alive.stderr
-            assert f"running, process {process.pid}" in alive.stdout
-            assert "release 1" in alive.stdout
-            assert "connected for" in alive.stdout
-            camera = int((tmp_path / "pid").read_text())
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(15) == 0
-            with pytest.raises(ProcessLookupError):
-                os.kill(camera, 0)
-        finally:
-            process.kill()
-        found = controller.wait(lambda found: json.loads(_status(found))["state"] == "offline")
-        assert sum(r.samples for r in every(found, Report)) > 0
-    text = (tmp_path / "log").read_text()
-    assert "Traceback" not in text
-    assert "runs digits/1" in text
-    ids = [json.loads(line)["id"] for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
-    assert ids == [f"cam-{i}" for i in range(len(ids))]
-    dead = edge_agent("status", "state", "--json", cwd=tmp_path)
-    assert dead.returncode == 1
-    found = json.loads(dead.stdout)
-    assert (found["running"], found["installed"], found["outbox_rows"]) == (False, {"digits": 1}, 0)
-    assert msgspec.convert(found["agent"], AgentStatus).samples == len(ids)
-
-
-def _status(found) -> bytes:
-    return [m for m in found if m.topic.endswith("/up/status")][-1].payload
-
-
 def test_a_damaged_release_at_start_is_told_and_the_agent_lives(broker, tmp_path, releases):
     agent = Agent(tmp_path, releases, broker.port)
     agent.updates.install(1)
@@ -639,32 +331,3 @@ def test_a_camera_that_dies_is_started_again_while_the_agent_runs(broker, tmp_pa
     agent.updates.install(1)
     with Listener(broker.port, EVERYTHING) as controller, agent:
         controller.wait(lambda found: every(found, State) and every(found, State)[-1].samples >= 3)
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "text"),
-    [
-        (["run", "missing.toml"], 2, "missing.toml: no such file"),
-        (["run", "bad.toml"], 2, "bad.toml:1: unknown key 'stat'"),
-        (["run", "agent.toml"], 2, "is not enrolled; first run: edge-agent enroll"),
-        (["run", "model.onnx"], 2, "expected the agent's configuration"),
-        (["enroll", "missing.json"], 2, "enrolment file cannot be read"),
-        (["enroll", "bad.toml"], 2, "not an enrolment file"),
-        (["enroll", "cam-1.json", "--check"], 1, "the broker at 127.0.0.1:9 cannot be reached"),
-        (["enroll", "empty"], 2, "cannot be read: it is a directory, not a file"),
-        (["status", "nowhere"], 2, "nowhere: no such file or directory"),
-        (["status", "empty"], 2, "is no agent's state directory"),
-    ],
-)
-def test_mistakes_get_one_clear_line(tmp_path, monkeypatch, capsys, root, words, code, text):
-    from edge_agent.cli import main
-
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "bad.toml").write_text('stat = "x"\n')
-    (tmp_path / "agent.toml").write_text('state = "s"\nmodel = "digits"\n[source]\nkind = "stdin"\n')
-    save_enrolment(msgspec.structs.replace(enrolment(9), root=root), tmp_path / "cam-1.json")
-    assert main(words) == code
-    error = capsys.readouterr().err
-    assert text in error
-    assert len(error.splitlines()) == 1

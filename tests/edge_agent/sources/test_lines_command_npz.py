@@ -15,9 +15,10 @@ import pytest
 from edge_agent.config import CommandSource, NpzSource, load_config
 from edge_agent.sources import lines, open_source
 from edge_agent.sources.command import Command
-from edge_agent.sources.lines import LineReader, parse_line
+from edge_agent.sources.lines import LineReader
 from edge_agent.sources.npz import Npz
 from edge_agent.sources.stdin import Stdin
+from edge_agent.sources.values import parse_line
 from shared.errors import ConfigError, InputError
 from shared.manifest import SampleSpec
 
@@ -76,7 +77,7 @@ def test_a_bad_line_says_what_was_wrong(text, expected):
 
 
 def test_a_bad_line_is_counted_and_the_next_one_read():
-    source = open_source(program(f"print('junk'); print(''); print({line(1)!r})\nimport time; time.sleep(60)"), SPEC)
+    source = open_source(program(f"print('junk'); print(''); print({line(1)!r})\nimport time; time.sleep(60)"), [SPEC])
     try:
         samples = gather(source, 1)
         assert samples[0].id == "cam-1"
@@ -87,7 +88,7 @@ def test_a_bad_line_is_counted_and_the_next_one_read():
 
 
 def test_a_program_that_ends_is_started_again_with_growing_delays(caplog):
-    source = Command(program(f"print({line(2)!r})"), SPEC)
+    source = Command(program(f"print({line(2)!r})"), [SPEC], chance=lambda: 1.0)
     try:
         samples = gather(source, 3)
     finally:
@@ -99,7 +100,7 @@ def test_a_program_that_ends_is_started_again_with_growing_delays(caplog):
 
 
 def test_a_program_that_does_not_exist_is_reported_and_tried_again():
-    source = Command(CommandSource(command=("/nonexistent/camera",), restart_seconds=0.01), SPEC)
+    source = Command(CommandSource(command=("/nonexistent/camera",), restart_seconds=0.01), [SPEC])
     for _ in range(10):
         assert source.poll(0.02) == []
     assert source.starts >= 2
@@ -115,7 +116,7 @@ def test_stop_kills_the_program_and_what_it_started():
         "print(json.dumps({'id': f'{os.getpid()} {child.pid}', 'values': [0] * 6}))\n"
         "time.sleep(60)\n"
     )
-    source = Command(program(text), SPEC)
+    source = Command(program(text), [SPEC])
     pids = [int(pid) for pid in gather(source, 1)[0].id.split()]
     source.stop()
     source.stop()
@@ -137,7 +138,7 @@ def _alive(pid: int) -> bool:
 
 def test_standard_input_ends_with_its_last_line():
     reading, writing = os.pipe()
-    source = Stdin(SPEC, reading)
+    source = Stdin([SPEC], reading)
     assert source.poll(0.01) == []
     os.write(writing, f"{line(1)}\n{line(2)}".encode())
     assert [s.id for s in source.poll(1)] == ["cam-1"]
@@ -211,7 +212,7 @@ def test_a_program_runs_where_the_configuration_lies(tmp_path):
     (tmp_path / "agent.toml").write_text(
         f'state = "s"\nmodel = "m"\n[source]\nkind = "command"\ncommand = ["{sys.executable}", "camera.py"]\n'
     )
-    source = open_source(load_config(tmp_path / "agent.toml").source, SPEC)
+    source = open_source(load_config(tmp_path / "agent.toml").source, [SPEC])
     try:
         assert gather(source, 1)[0].id == "cam-4"
     finally:
@@ -219,7 +220,7 @@ def test_a_program_runs_where_the_configuration_lies(tmp_path):
 
 
 def test_a_killed_program_is_started_again():
-    source = Command(program(f"print({line(3)!r}, flush=True)\nimport time; time.sleep(60)"), SPEC)
+    source = Command(program(f"print({line(3)!r}, flush=True)\nimport time; time.sleep(60)"), [SPEC])
     try:
         gather(source, 1)
         os.kill(source._process.pid, signal.SIGKILL)
