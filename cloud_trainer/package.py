@@ -21,6 +21,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from cloud_trainer.evaluate import figures, fit_temperature, run_batch, run_variant
+from edge_agent.steps import plain
 from shared.drift import ProfileSet, ReferenceProfile, WatchSpec
 from shared.errors import DataError, UsageError
 from shared.files import fsync_directory, write_atomic
@@ -32,6 +33,7 @@ from shared.manifest import (
     Lineage,
     Manifest,
     SampleSpec,
+    StatePair,
     Variant,
     reference_file,
     save_manifest,
@@ -40,6 +42,7 @@ from shared.pipeline.spec import Pipeline
 
 GOLDEN, PROFILE, CARD, REPORT = "golden.npz", "profile.npz", "card.md", "report.html"
 GOLDEN_SAMPLES = 64
+GOLDEN_BYTES = 16 << 20
 REFERENCE_MINIMUM = 50
 """Samples that a baseline needs: fewer say too little about the tails."""
 _UNKNOWN = FileReference(path="unknown", bytes=0, sha256="0" * 64)
@@ -102,13 +105,16 @@ def draft(
     lineage: Lineage,
     drift: DriftPolicy,
     baselines: tuple[Baseline, ...] = (Baseline("default"),),
+    task: str = "image-classification",
+    extra_inputs: tuple[SampleSpec, ...] = (),
+    state: tuple[StatePair, ...] = (),
 ) -> Manifest:
     """A manifest whose golden and profile files are still to come: enough for an engine that trusts its files."""
     return Manifest(
         format=FORMAT,
         name=name,
         version=version,
-        task="image-classification",
+        task=task,
         sample=sample,
         pipeline=pipeline,
         labels=labels,
@@ -119,6 +125,8 @@ def draft(
         created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         drift=drift,
         baselines=baselines,
+        extra_inputs=extra_inputs,
+        state=state,
     )
 
 
@@ -176,6 +184,68 @@ def profiles(
     return ProfileSet(watch, found)
 
 
+def watched_answers(
+    manifest: Manifest, measured: Sequence[Measured], samples: Mapping[str, NDArray[Any]], part: str
+) -> ProfileSet:
+    """The drift reference of any task: the first input's ``samples`` (n, ...) and what the variants answered to them.
+
+    Raises:
+        DataError: fewer than 50 samples.
+        ProfileError: nothing in the answers can be watched.
+    """
+    x = samples[manifest.sample.name]
+    if len(x) < REFERENCE_MINIMUM:
+        raise DataError(f"{len(x)} samples; the drift reference needs {REFERENCE_MINIMUM}")
+    row = {name: plain(values[0]) for name, values in measured[0].outputs[part].items()}
+    watch = WatchSpec.choose((manifest.sample,), row, manifest.task)
+    inputs = ReferenceProfile.fit(
+        watch.inputs(x), watch.input_names, families=watch.input_families, kinds=watch.input_kinds
+    )
+    found = {"inputs": inputs}
+    for one in measured:
+        found[one.variant.id] = ReferenceProfile.fit(
+            watch.outputs_of(one.outputs[part]),
+            watch.output_names,
+            families=watch.output_families,
+            kinds=watch.output_kinds,
+        )
+    return ProfileSet(watch, {"default": found})
+
+
+def write_golden_outputs(
+    release: Path,
+    manifest: Manifest,
+    samples: Mapping[str, NDArray[Any]],
+    measured: Sequence[Measured],
+    part: str,
+) -> None:
+    """The first samples of every input, raw, with what each variant answered: scores, and its outputs that are numbers
+    of one shape (see :mod:`edge_agent.selftest`). As many as keep within a quarter of what a device reads."""
+    count = min(GOLDEN_SAMPLES, *map(len, samples.values()))
+    carried = {pair.output for pair in manifest.state}
+    while True:
+        first, *others = ({name: _storable(values[:count]) for name, values in samples.items()}).items()
+        arrays: dict[str, Any] = {"x": first[1]} | {f"input.{name}": values for name, values in others}
+        for one in measured:
+            fields = {name: values[:count] for name, values in one.outputs[part].items()}
+            if "scores" in fields and manifest.task.endswith("classification"):
+                arrays[f"scores.{one.variant.id}"] = fields["scores"]
+            for spec in one.variant.outputs:
+                if spec.name not in carried and fields[spec.name].dtype.kind in "biuf":
+                    arrays[f"output.{one.variant.id}.{spec.name}"] = fields[spec.name]
+        if count == 1 or sum(values.nbytes for values in arrays.values()) <= GOLDEN_BYTES:
+            break
+        count = max(1, count // 2)
+    if "index" in measured[0].outputs[part]:
+        arrays["index"] = measured[0].outputs[part]["index"][:count].astype(np.int64)
+    np.savez_compressed(release / GOLDEN, **arrays)
+
+
+def _storable(values: NDArray[Any]) -> NDArray[Any]:
+    """Text without Python objects, which no device would unpickle."""
+    return values.astype(np.str_) if values.dtype == object else values
+
+
 def write_golden(release: Path, x: NDArray[Any], measured: Sequence[Measured], part: str) -> None:
     """The first samples of ``part``, raw ``x``, with every variant's scores and the first one's answers."""
     count = min(GOLDEN_SAMPLES, len(x))
@@ -185,10 +255,16 @@ def write_golden(release: Path, x: NDArray[Any], measured: Sequence[Measured], p
 
 
 def finish(
-    manifest: Manifest, release: Path, measured: Sequence[Measured], profile: ProfileSet, documents: Mapping[str, str]
+    manifest: Manifest,
+    release: Path,
+    measured: Sequence[Measured],
+    profile: ProfileSet | None,
+    documents: Mapping[str, str],
 ) -> Manifest:
-    """Write what is missing, the manifest last; files in ``variants/`` that no variant names are removed."""
-    profile.save(release / PROFILE)
+    """Write what is missing, the manifest last; without a ``profile`` devices learn their own. Files in ``variants/``
+    that no variant names are removed."""
+    if profile is not None:
+        profile.save(release / PROFILE)
     for name, text in documents.items():
         write_atomic(release / name, text.encode())
     variants = tuple(one.variant for one in measured)
@@ -200,7 +276,7 @@ def finish(
         manifest,
         variants=variants,
         golden=reference_file(release, GOLDEN),
-        profile=reference_file(release, PROFILE),
+        profile=None if profile is None else reference_file(release, PROFILE),
         documents=tuple(reference_file(release, name) for name in documents),
     )
     save_manifest(whole, release)

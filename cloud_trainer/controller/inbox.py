@@ -325,6 +325,7 @@ def _split(message: Samples) -> list[bytes]:
 def _labels(
     connection: sa.Connection, device: str, model: str, labels: list[TruthLabel], source: str, now: float
 ) -> None:
+    labels = [label for label in labels if label.value is None]  # numbers are no training labels yet
     for label in labels:
         if not 0 < len(label.id) <= ID_MAX or not 0 < len(label.label) <= ID_MAX:
             raise MessageError(f"ids and labels must have 1 to {ID_MAX} characters")

@@ -28,6 +28,8 @@ class Release:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.manifest: Manifest = load_manifest(path)
+        if self.manifest.profile is None:
+            raise ProfileError(f"{path}: has no drift reference; package it again with --reference")
         self._set = ProfileSet.load(self.manifest.profile.verify(path))
 
     def shared_profile(self, variant: str) -> ReferenceProfile:
