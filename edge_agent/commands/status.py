@@ -95,7 +95,8 @@ def _outbox_rows(state: StateDirectory) -> int | None:
 def _text(found: dict[str, Any], now: float) -> str:
     agent = found.get("agent")
     running = found["running"]
-    rows = [("device", f"{found.get('site', '?')}/{found.get('device', '?')}")]
+    alone = "device" not in found  # a model that runs without a fleet: nobody to report to
+    rows = [] if alone else [("device", f"{found.get('site', '?')}/{found['device']}")]
     if running and agent:
         rows.append(("agent", f"running, process {agent['pid']}, for {_age(now - agent['started'])}"))
     else:
@@ -103,15 +104,15 @@ def _text(found: dict[str, Any], now: float) -> str:
     for model, version in found.get("installed", {}).items():
         rows.append((model, f"release {version}" if version else "no release installed"))
     if agent:
-        rows += _agent_rows(agent, now, running=running)
-    if not running:
+        rows += _agent_rows(agent, now, running=running, alone=alone)
+    if not running and not alone:
         waiting = found["outbox_rows"]
         rows.append(("outbox", "cannot be read" if waiting is None else f"{waiting} messages wait on disk"))
     width = max(len(name) for name, _ in rows) + 2
     return "\n".join(f"{name:<{width}}{text}" for name, text in rows)
 
 
-def _agent_rows(agent: dict[str, Any], now: float, *, running: bool) -> list[tuple[str, str]]:
+def _agent_rows(agent: dict[str, Any], now: float, *, running: bool, alone: bool) -> list[tuple[str, str]]:
     seen = "" if running else f" (as of {_age(now - agent['time'])} ago)"
     answers = (
         f"{agent['samples']} samples, {agent['errors']} errors, {agent['rate_hz']:.1f} a second, "
@@ -122,8 +123,10 @@ def _agent_rows(agent: dict[str, Any], now: float, *, running: bool) -> list[tup
         ("source", agent["source"]),
         ("answers", answers),
         ("drift", f"evidence {agent['drift_evidence']:.3g} of 1" + (", ALARM" if agent["drift_alarm"] else "")),
-        ("report", f"{_age(now - agent['last_report'])} ago" if agent["last_report"] else "none yet"),
     ]
+    if alone:
+        return rows
+    rows.append(("report", f"{_age(now - agent['last_report'])} ago" if agent["last_report"] else "none yet"))
     if running:
         since = _age(now - agent["connection_since"])
         link = f"connected for {since}" if agent["connected"] else f"not connected: {agent['connection']}"
