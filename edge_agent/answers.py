@@ -44,15 +44,27 @@ class Memory:
         self._size = size
         self._order: deque[str] = deque()
         self._said: dict[str, Any] = {}
+        self._repeats: dict[str, int] = {}  # of an id in the order, beyond its latest
         self._truths: deque[TruthLabel] = deque(maxlen=max(size, 1))
 
     def add(self, id: str, said: Any) -> None:  # noqa: A002  (the field's name)
         """An answer was given: its label, or its number where the task has no labels."""
+        if id in self._said:  # the source repeats its ids: what counts is the latest answer
+            self._repeats[id] = self._repeats.get(id, 0) + 1
         self._said[id] = said
         order = self._order
         order.append(id)
         if len(order) > self._size:
-            self._said.pop(order.popleft(), None)
+            oldest = order.popleft()
+            if oldest in self._repeats:
+                self._forget_one(oldest)
+            else:
+                self._said.pop(oldest, None)
+
+    def _forget_one(self, id: str) -> None:  # noqa: A002  (the field's name)
+        self._repeats[id] -= 1
+        if not self._repeats[id]:
+            del self._repeats[id]
 
     def said(self, id: str) -> Any:  # noqa: A002  (the field's name)
         """What was answered, or ``None`` when that is too long ago or was never asked."""

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edge_agent.answers import NO_SCORES, REMEMBERED, Answer, Memory
-from edge_agent.backends import open_backend
+from edge_agent.backends import RUNTIMES, open_backend
 from edge_agent.health import Health
 from edge_agent.inputs import Sample, Signature
 from edge_agent.steps import Fields, Steps, make_steps, plain
@@ -54,7 +54,8 @@ Samples = ArrayLike | Mapping[str, ArrayLike]
 
 LEARN = 2000
 """Answers from which a model without a reference learns its baseline."""
-BARE_FILES = (".onnx", ".tflite")
+BARE_FILES = tuple(runtime.suffix for runtime in RUNTIMES.values())
+"""How the files end that a backend runs."""
 NAN = float("nan")
 
 
@@ -207,10 +208,12 @@ class Engine:
             x = self.check_one(sample)
             with self._guard:
                 row = self._one(x)
-            score = row.get("score", NAN)
-            if score != score and "score" in row:  # noqa: PLR0124  (NaN, without the cost of a call)
+            score, value = row.get("score", NAN), row.get("value")
+            if score - score != 0 and "score" in row:  # NaN or infinite, without the cost of a call
+                raise BackendError(f"variant {self.variant.id} gave NaN or an infinite score")
+            if type(value) is float and value != value:  # noqa: PLR0124  (NaN)
                 raise BackendError(f"variant {self.variant.id} gave NaN")
-        except (SanderlingError, ValueError) as error:
+        except (SanderlingError, ValueError, MemoryError) as error:
             raise self._failed(error) from error
         latency = (perf_counter_ns() - start) / 1000
         if id is None:
@@ -240,8 +243,11 @@ class Engine:
                 return []
             fields = self._steps.many(batch, count)
             if "score" in fields and not np.isfinite(fields["score"]).all():
+                raise BackendError(f"variant {self.variant.id} gave NaN or an infinite score")
+            values = fields.get("value")
+            if values is not None and values.dtype.kind == "f" and values.ndim == 1 and np.isnan(values).any():
                 raise BackendError(f"variant {self.variant.id} gave NaN")
-        except (SanderlingError, ValueError) as error:
+        except (SanderlingError, ValueError, MemoryError) as error:
             raise self._failed(error) from error
         latency = (perf_counter_ns() - start) / 1000 / count
         names = ids if ids is not None else [f"{self._prefix}-{next(self._ids)}" for _ in range(count)]
@@ -268,8 +274,8 @@ class Engine:
         count, batch = self.check_many(samples)
         try:
             return self._steps.many(batch, count)
-        except ValueError as error:
-            raise InputError(one_line(error)) from error
+        except (ValueError, MemoryError) as error:
+            raise self._told_of(error) from error
 
     def feedback(self, id: str, truth: str | float) -> bool | float | None:  # noqa: A002  (the field's name)
         """The truth about an answer, whenever it is known: a label, or a number for a model that gives numbers.
@@ -284,13 +290,18 @@ class Engine:
             raise InputError(f"label {truth!r} is none of this release's: {', '.join(self.labels)}")
         said = self._memory.said(id)
         if isinstance(truth, str):
+            if isinstance(said, float):
+                raise InputError(f"answer {id} is a number, so its truth must be one, not {truth!r}")
             self._memory.told(TruthLabel(id=id, label=truth))
             if not isinstance(said, str):
                 return None
             with self._counting:
                 self.health.truth(correct=said == truth)
             return said == truth
-        value = float(truth)
+        try:
+            value = float(truth)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"truth must be a label or a number: {one_line(error)}") from error
         if not np.isfinite(value):
             raise InputError(f"truth must be a finite number, got {truth}")
         self._memory.told(TruthLabel(id=id, value=value))
@@ -321,9 +332,15 @@ class Engine:
         """Free the runtime. Waits for an inference that is under way; later ones raise ``UsageError``."""
         self._steps.close()
 
-    def _failed(self, error: SanderlingError | ValueError) -> SanderlingError:
-        """Count it; what an operation of the pipeline refuses (a text, a length) is the sample's fault."""
-        told = error if isinstance(error, SanderlingError) else InputError(one_line(error))
+    def _told_of(self, error: Exception) -> SanderlingError:
+        """What an operation of the pipeline refuses (a text, a length) is the sample's fault."""
+        if isinstance(error, MemoryError):
+            return BackendError(f"variant {self.variant.id} needs more memory than there is: {one_line(error)}")
+        return error if isinstance(error, SanderlingError) else InputError(one_line(error))
+
+    def _failed(self, error: Exception) -> SanderlingError:
+        """Count it, and say it as the caller knows it."""
+        told = self._told_of(error)
         with self._counting:
             self.health.fail(told)
         if self.monitor is not None:

@@ -47,7 +47,7 @@ MOST = 100_000
 """Answers learned from, at most: 64 scalars of each are 50 MB while learning."""
 CHUNK = 256
 """Answers whose numbers are made in one go."""
-CHUNK_BYTES = 4 << 20
+CHUNK_BYTES = 1 << 19
 UNLEARNED = "learning"
 """Digest of the profile that isn't there yet."""
 

@@ -131,13 +131,20 @@ def _answers(answers: Sequence[RecentAnswer], width: int) -> list[Line]:
         return [[("no answers yet", DIM)]]
     lines: list[Line] = [[("last answers", BOLD)]]
     latest = sorted(answers, key=lambda answer: -answer.time)
-    label_width = min(max((len(said(answer)) for answer in latest), default=0), max(width - 32, 8))
+    scored = any(_score(answer) for answer in latest)
+    id_width = min(max(len(answer.id) for answer in latest), width // 3)  # whole: feedback asks for it
+    others = 10 + (8 if scored else 0) + 2 + id_width
+    label_width = min(max(len(said(answer)) for answer in latest), max(width - others, 8))
     for answer in latest:
         clock = time.strftime("%H:%M:%S", time.localtime(answer.time))
-        score = "      " if answer.score is None or math.isnan(answer.score) else f"{answer.score:6.3f}"
         text = f"{_short(said(answer), label_width):<{label_width}}"
-        lines.append([(clock + "  ", DIM), (text, ""), (f"  {score}", ""), (f"  {answer.id}", DIM)])
+        score = f"  {_score(answer):>6}" if scored else ""
+        lines.append([(clock + "  ", DIM), (text, ""), (score, ""), (f"  {_short(answer.id, id_width)}", DIM)])
     return lines
+
+
+def _score(answer: RecentAnswer) -> str:
+    return "" if answer.score is None or math.isnan(answer.score) else f"{answer.score:.3f}"
 
 
 def said(answer: RecentAnswer) -> str:

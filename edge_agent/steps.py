@@ -72,6 +72,8 @@ def make_steps(manifest: Manifest, variant: Variant, pipeline: Pipeline, backend
     except (KeyError, ValueError, TypeError, IndexError, InputError) as error:
         text = f"no field {error} after decode and postprocess" if isinstance(error, KeyError) else str(error)
         raise ManifestError(f"{where}: {text}") from error
+    except MemoryError as error:
+        raise BackendError(f"{where}: needs more memory than there is") from error
 
 
 class Direct:

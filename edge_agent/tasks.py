@@ -66,6 +66,8 @@ def pipeline_for(
     options = options or Options()
     if task not in TASKS and task != IMAGE_CLASSIFICATION:
         raise ValueError(f"task {task!r}; expected one of {', '.join(TASKS)}")
+    if task == "anomaly":
+        _check_anomaly(tensor, outputs)
     preprocess = _scaled(options)
     decode, postprocess = _DECODERS[task.removeprefix("image-")](outputs, labels, options)
     changed = "float32" if preprocess else sample.dtype
@@ -164,6 +166,17 @@ def _anomaly(outputs: Outputs, labels: tuple[str, ...], options: Options) -> End
     if options.threshold is not None:
         decode = (*decode, Threshold(threshold=options.threshold, names=names, source=source))
     return decode, (Value(source=source),)
+
+
+def _check_anomaly(tensor: TensorSpec, outputs: Outputs) -> None:
+    """Raise ``ValueError`` unless the output is a score, or may be a reconstruction of ``tensor``."""
+    spec = outputs[first_real(outputs)]
+    size, wanted = width(spec), width(tensor)
+    if size not in {1, None, wanted} and wanted is not None:
+        raise ValueError(
+            f"output {spec.name} has shape {shape_text(spec)}; an anomaly task needs one score a sample, or the "
+            f"reconstructed input {shape_text(tensor)}"
+        )
 
 
 def _embedding(_outputs: Outputs, _labels: tuple[str, ...], _options: Options) -> Ends:

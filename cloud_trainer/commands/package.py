@@ -253,7 +253,9 @@ def _warnings(
     from cloud_trainer.evaluate import chance_warning
     from cloud_trainer.features import float_warning
 
-    found = []
+    found: list[str | None] = []
+    if reference.truth is not None and truth is None:
+        found.append(f"y is not used: quality is measured for classification, regression and forecast, not for {task}")
     values = _values(reference.first)
     if values is not None and task.endswith("classification"):
         if values[0] == values[1]:
@@ -275,14 +277,17 @@ def _show(args: argparse.Namespace, manifest: Manifest) -> None:
         found = {"path": str(args.out), "name": manifest.name, "version": manifest.version, "task": manifest.task}
         print_json({**found, "profile": manifest.profile is not None, "variants": variants})
         return
-    rows = [[v.id, round(v.file.bytes / 1024, 1), _quality(v.quality)] for v in manifest.variants]
-    print(table(rows, ["variant", "KiB", "mean error" if manifest.task in {"regression", "forecast"} else "accuracy"]))
+    rows = [[v.id, round(v.file.bytes / 1024, 1), *_quality(v.quality)] for v in manifest.variants]
+    names = {"accuracy": "accuracy", "mae": "mean error"}
+    quality = [text for name, text in names.items() if name in manifest.variants[0].quality]
+    print(table(rows, ["variant", "KiB", *quality]))
     print(f"{args.out}: release {manifest.name}/{manifest.version}, {manifest.task}")
     if manifest.profile is None:
         print("no reference: devices learn their baseline from their first answers")
 
 
-def _quality(quality: dict[str, float]) -> str:
+def _quality(quality: dict[str, float]) -> list[str]:
+    """The cell of what was measured; none where there was no truth, or the task has no measure."""
     if "accuracy" in quality:
-        return f"{quality['accuracy']:.2%}"
-    return f"{quality['mae']:g}" if "mae" in quality else "–"
+        return [f"{quality['accuracy']:.2%}"]
+    return [f"{quality['mae']:g}"] if "mae" in quality else []

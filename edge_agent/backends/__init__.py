@@ -139,5 +139,8 @@ def open_backend(variant: Variant, path: Path, *, threads: int = 1, memory_arena
     """
     module = load_runtime(variant.runtime, f"variant {variant.id}")
     class_ = getattr(module, RUNTIMES[variant.runtime].class_name)
-    backend: Backend = class_(variant, path, threads=threads, memory_arena=memory_arena)
+    try:
+        backend: Backend = class_(variant, path, threads=threads, memory_arena=memory_arena)
+    except MemoryError as error:
+        raise BackendError(f"{path}: needs more memory than there is") from error
     return backend

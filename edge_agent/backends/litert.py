@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from edge_agent.backends import tensors
 from edge_agent.backends.inspect import FileSignature
-from edge_agent.backends.litert_graph import REFUSALS, Graph
-from shared.errors import BackendError, one_line
+from edge_agent.backends.litert_graph import REFUSALS, Graph, said
+from shared.errors import BackendError
 from shared.manifest import TensorSpec, Variant
 
 Array = NDArray[Any]
@@ -186,7 +186,7 @@ class LiteRtBackend:
     def _failed(self, error: Exception | None = None) -> BackendError:
         if error is None or self._graph is None:
             return BackendError(f"{self._where}: closed")
-        return BackendError(f"{self._where}: LiteRT failed: {one_line(error)}")
+        return BackendError(f"{self._where}: LiteRT failed: {said(error)}")
 
     def close(self) -> None:
         """Free the interpreters; arrays that point into them go first."""

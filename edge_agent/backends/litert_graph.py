@@ -50,7 +50,7 @@ class Graph:
             self._interpreter.allocate_tensors()
             inputs, outputs = self._details()
         except REFUSALS as error:
-            raise BackendError(f"{path}: LiteRT refuses it: {one_line(error)}") from error
+            raise BackendError(f"{path}: LiteRT refuses it: {said(error)}") from error
         self.inputs = [self._spec(name, detail) for name, detail in inputs]
         self.outputs = [self._spec(name, detail) for name, detail in outputs]
         self._input_indices = [detail["index"] for _, detail in inputs]
@@ -130,6 +130,11 @@ class Graph:
         del view
         memory = (ctypes.c_char * size).from_address(address)
         return np.frombuffer(memory, dtype=dtype).reshape(shape)
+
+
+def said(error: Exception) -> str:
+    """What the interpreter said; where memory is short it raises an error without a word."""
+    return one_line(error) if str(error) else "it gives no reason; most likely there is too little memory"
 
 
 def _operators(interpreter: Any) -> Iterator[tuple[str, list[Any], list[Any], set[int]]]:

@@ -34,6 +34,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="samples to measure with: .npz, .csv, .wav, a folder of images … (default: golden or random ones)",
     )
+    parser.add_argument("--pixels", type=float, help="value of white in --samples of a model of floats: 255 or 1")
+    parser.add_argument("--resize", action="store_true", help="fit images of --samples to the model's size")
     cli.add_json(parser)
 
 
@@ -52,7 +54,10 @@ def run(args: argparse.Namespace) -> int:
     manifest, chosen, rows = engine.manifest, engine.variant, engine.selection
     engine.monitor = None  # the steps are the model's; watching for drift is none of them
     try:
-        samples = golden_samples(engine) if args.samples is None else read_samples(args.samples, engine)
+        if args.samples is None:
+            samples = golden_samples(engine)
+        else:
+            samples = read_samples(args.samples, engine, pixels=args.pixels, resize=args.resize)
         if args.samples is None:
             self_test(engine)
         if bare:
@@ -101,15 +106,15 @@ def run(args: argparse.Namespace) -> int:
     return cli.DONE
 
 
-def read_samples(path: Path, engine: Engine) -> Any:
+def read_samples(path: Path, engine: Engine, *, pixels: float | None = None, resize: bool = False) -> Any:
     """The first samples of a file, one by one.
 
     Raises:
         UsageError, InputError: it cannot be read, is empty, or its samples do not fit.
     """
-    from edge_agent.readers import open_reader
+    from edge_agent.readers import ReadOptions, open_reader
 
-    reader = open_reader(path, engine.signature)
+    reader = open_reader(path, engine.signature, ReadOptions(pixels=pixels, resize=resize))
     try:
         for _, samples in reader.chunks(SAMPLES_PER_MEASUREMENT):
             rows = rows_of(samples) if isinstance(samples, dict) else list(samples)

@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from edge_agent import hardware
-from edge_agent.backends import EXTRA
+from edge_agent.backends import EXTRA, load_runtime
 from edge_agent.hardware import Hardware
 from edge_agent.health import rss_mib
 from shared import cli
-from shared.errors import one_line
+from shared.errors import SanderlingError, one_line
 
 LEAST_DISK_MIB = 200
 LEAST_MEMORY_MIB = 256
-IMPORTS = {"onnxruntime": ("onnxruntime",), "litert": ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")}
 
 
 class Check(Struct, frozen=True):
@@ -129,13 +127,9 @@ def _install(runtime: str, device: Hardware) -> str:
 
 
 def import_error(runtime: str) -> str:
-    """Why an installed runtime can't be used; empty if it can."""
-    error = ""
-    for module in IMPORTS[runtime]:
-        try:
-            import_module(module)
-        except (ImportError, OSError) as problem:
-            error = error or one_line(problem)
-        else:
-            return ""
-    return error
+    """Why an installed runtime can't be used; empty if it can. It is loaded the way an engine loads it."""
+    try:
+        load_runtime(runtime, "doctor")
+    except SanderlingError as error:
+        return one_line(error.__cause__ or error)
+    return ""

@@ -76,7 +76,11 @@ def parse_source(
         backend = "opencv" if kind == "camera" else "picamera2"
         return _checked(CameraSource, {"backend": backend, "device": rest or "0", **paced, **white}, text)
     if kind == "command" and rest.strip():
-        return _checked(CommandSource, {"command": shlex.split(rest)}, text)
+        try:
+            words = shlex.split(rest)
+        except ValueError as error:
+            raise UsageError(f"source {text}: {error}; expected a command as for a shell") from error
+        return _checked(CommandSource, {"command": words}, text)
     if kind == "python" and rest:
         return _checked(PythonSource, {"function": rest}, text)
     if text.startswith(("mqtt://", "mqtts://")):

@@ -24,7 +24,7 @@ class Function:
         self.trouble = ""
         self._name = config.function
         self._function = load_function(config.function, config.directory)
-        self._told: set[type[Exception]] = set()
+        self._told: set[type[BaseException]] = set()
         self._answers: list[AnswerRecord] = []
 
     def write(self, answer: AnswerRecord) -> None:
@@ -37,7 +37,7 @@ class Function:
         for answer in answers:
             try:
                 self._function(answer)
-            except Exception as error:  # a user's function may raise anything
+            except (Exception, SystemExit) as error:  # a user's function may raise anything
                 self.lost += 1
                 self.trouble = f"{type(error).__name__}: {error}"
                 if type(error) not in self._told:

@@ -140,9 +140,16 @@ class Webhook:
             self._ready = True
 
     def _post(self, batch: list[bytes]) -> None:
+        body = b"[" + b",".join(batch) + b"]"
+        used = self._connection.sock is not None
         try:
-            self._connection.request("POST", self._target, b"[" + b",".join(batch) + b"]", self._headers)
-            response = self._connection.getresponse()
+            try:
+                response = self._ask(body)
+            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
+                if not used:
+                    raise
+                self._connection.close()  # a server closes what was idle for long: nothing is wrong with it
+                response = self._ask(body)
             response.read(1 << 16)
             if response.will_close or not response.isclosed():
                 self._connection.close()
@@ -153,6 +160,10 @@ class Webhook:
             raise OSError(f"{response.status} {response.reason}")
         if not 200 <= response.status < 300:
             raise Refused(f"{response.status} {response.reason}")
+
+    def _ask(self, body: bytes) -> http.client.HTTPResponse:
+        self._connection.request("POST", self._target, body, self._headers)
+        return self._connection.getresponse()
 
     def _failed(self, error: str) -> None:
         delay = self._retry.failed()

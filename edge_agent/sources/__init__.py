@@ -75,6 +75,10 @@ def check_source(config: SourceConfig) -> None:
             from edge_agent.sources.camera import check_library
 
             check_library(config)
+        case kinds.MqttSource():
+            from edge_agent.sources.mqtt import check_topic
+
+            check_topic(config.topic)
         case kinds.PythonSource():
             from edge_agent.sources.function import load_function
 
@@ -135,7 +139,7 @@ def open_source(config: SourceConfig, signature: Sequence[SampleSpec], memory: P
         case kinds.PythonSource():
             from edge_agent.sources.function import Function
 
-            return Function(config)
+            return Function(config, signature)
         case _:
             from edge_agent.sources.stdin import Stdin
 

@@ -59,7 +59,9 @@ class Command(LineSource):
         assert reader is not None
         lines = reader.read(seconds)
         samples = self.parse(lines)
-        if samples:
+        if samples and self.trouble:
+            if self.last_error == self.trouble:  # not a bad line that has come since
+                self.last_error = ""
             self.trouble = ""
         if reader.ended:
             self._has_ended()

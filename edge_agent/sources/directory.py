@@ -8,6 +8,7 @@ restarts, or moved into another folder. Hidden files and ``*.tmp``, ``*.part`` a
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -92,8 +93,6 @@ class Directory(Supervised):
         while len(samples) < ROWS_AT_ONCE and (self._current or self._waiting):
             samples += self._some(ROWS_AT_ONCE - len(samples))
         self._save()
-        if self.trouble:
-            self.well()  # the folder can be read again
         return samples
 
     def close(self) -> None:
@@ -114,10 +113,16 @@ class Directory(Supervised):
         for path in self._path.glob(self._config.pattern):
             if path.name.startswith(".") or path.suffix in UNFINISHED or not path.is_file():
                 continue
-            stat = path.stat()
+            try:
+                stat = path.stat()
+            except FileNotFoundError:  # taken away this very moment
+                continue
             found[path.name] = Stamp(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-        if not found and not self._path.is_dir():
-            raise FileNotFoundError(2, "No such file or directory", str(self._path))
+        if not found:
+            os.scandir(
+                self._path
+            ).close()  # the search is silent about a folder that is gone or closed to us; this is not
+        self.well()
         self._forget(found)
         fresh = {name: stamp for name, stamp in found.items() if self._taken.get(name) != stamp[:2]}
         now = self._clock()

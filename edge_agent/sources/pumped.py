@@ -105,7 +105,7 @@ class Pumped(ABC):
             self._retry.begun()
             try:
                 self._pump()
-            except Exception as error:  # a driver or a user's function may raise anything
+            except (Exception, SystemExit) as error:  # a driver or a user's function may raise anything
                 text = str(error) or type(error).__name__
                 self.broke(text if isinstance(error, OSError) else f"{type(error).__name__}: {text}")
             else:

@@ -99,7 +99,11 @@ def as_array(given: Given, spec: SampleSpec) -> Array:
             raise InputError(
                 f"data has {len(given.data)} bytes; {spec.dtype} of shape {shape} needs {size * dtype.itemsize}"
             )
-        array = np.frombuffer(given.data, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(shape)
+        array = np.frombuffer(given.data, dtype.newbyteorder("<")).astype(dtype, copy=False)
+        try:
+            array = array.reshape(shape)
+        except (ValueError, OverflowError) as error:  # no values in too many, or too large, dimensions
+            raise InputError(f"data of no usable shape: {error}") from error
     elif given.values is not None:
         array = _numbers(given.values, spec, dtype)
     else:
@@ -150,7 +154,7 @@ def _text(given: Given, spec: SampleSpec) -> Array:
         array = np.array(text, dtype=object)
     except ValueError as error:
         raise InputError(f"values are no array of text: {error}") from error
-    if not array.size or not all(isinstance(one, str) for one in array.flat):
+    if not array.size or not all(isinstance(one, str) for one in array.ravel()):  # .flat has fewer dimensions
         raise InputError("expected text")
     return _shaped(array.reshape(spec.shape) if array.size == 1 and spec.shape in {(), (1,)} else array, spec)
 

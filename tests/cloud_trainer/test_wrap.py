@@ -49,6 +49,17 @@ def test_one_file_and_nothing_else_is_enough(tmp_path, capsys):
     engine.close()
 
 
+def test_a_task_without_a_measure_says_that_the_truth_is_not_used(tmp_path, capsys):
+    path, _ = linear(tmp_path / "m.onnx")
+    np.savez(tmp_path / "x.npz", x=RANDOM.normal(size=(60, 4)).astype(np.float32), y=np.arange(60) % 3)
+    package(path, tmp_path / "r", "--task", "embedding", "--reference", tmp_path / "x.npz")
+    shown = capsys.readouterr()
+    assert (
+        "y is not used: quality is measured for classification, regression and forecast, not for embedding" in shown.err
+    )
+    assert shown.out.splitlines()[0].split() == ["variant", "KiB"]
+
+
 def test_golden_samples_are_in_the_declared_range_and_always_the_same(tmp_path):
     path, _ = linear(tmp_path / "m.onnx")
     for out in ("a", "b"):

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from edge_agent.cli import main
 from tests.edge_agent.test_bare import FLOAT, INT64, linear, node, write
@@ -30,6 +31,19 @@ def test_several_inputs_of_open_sizes_take_random_samples_or_a_file(tmp_path, ca
     np.savez(tmp_path / "x.npz", ids=np.arange(12).reshape(4, 3), scale=np.ones((4, 1), np.float32))
     assert main(["bench", str(path), "--seconds", "0.01", "--samples", str(tmp_path / "x.npz")]) == 0
     assert "\ninfer takes" in capsys.readouterr().out
+
+
+def test_images_are_samples_of_a_model_of_floats(tmp_path, capsys):
+    shape = ["n", 3, 16, 16]
+    path = write(tmp_path / "m.onnx", [node("Relu", ["x"], "y")], [("x", FLOAT, shape)], [("y", FLOAT, shape)])
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (40, 20)).save(tmp_path / "photos" / "a.png")
+    words = ["bench", str(path), "--seconds", "0.01", "--samples", str(tmp_path / "photos")]
+    assert main(words) == 2
+    assert "--pixels 255 or --pixels 1" in capsys.readouterr().err
+    assert main([*words, "--pixels", "1"]) == 1
+    assert "--resize makes it fit" in capsys.readouterr().err
+    assert main([*words, "--pixels", "1", "--resize"]) == 0
 
 
 @pytest.mark.parametrize(

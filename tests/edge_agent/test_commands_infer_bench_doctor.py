@@ -83,7 +83,7 @@ def test_doctor_sees_a_backend_that_is_installed_but_broken(monkeypatch, capsys)
     def broken(name):
         raise ImportError("wrong ELF class: ELFCLASS64\nmore")
 
-    monkeypatch.setattr(doctor, "import_module", broken)
+    monkeypatch.setattr("edge_agent.backends.import_module", broken)
     assert main(["doctor"]) == 1
     assert "installed, but: wrong ELF class: ELFCLASS64" in capsys.readouterr().out
 

@@ -109,6 +109,13 @@ def test_an_agent_alone_has_no_broker():
     assert not any(line.startswith("broker") for line in frame(msgspec.structs.replace(STATUS, local=True)))
 
 
+def test_ids_are_whole_beside_long_answers():
+    ids = {"77733d80-9", "77733d80-1000", "77733d80-123456"}
+    answers = tuple(RecentAnswer(id=id_, time=NOW, value="[0.05302850157022476, " * 9) for id_ in ids)
+    lines = frame(msgspec.structs.replace(STATUS, answers=answers, watched=()))
+    assert {line.split()[-1] for line in lines if "[0.05" in line} == ids
+
+
 def test_too_many_scalars_leave_room_for_answers():
     many = tuple(Watched(name=f"x{i}", effect=0.1, evidence=10.0**-i) for i in range(30))
     lines = frame(msgspec.structs.replace(STATUS, watched=many))

@@ -5,9 +5,12 @@ import threading
 import msgspec
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from edge_agent import Answer, Engine
+from edge_agent.backends import RUNTIMES
 from edge_agent.config import SelectionConfig
+from edge_agent.engine import BARE_FILES
 from edge_agent.inputs import Inputs
 from shared.errors import (
     BackendError,
@@ -381,6 +384,83 @@ def test_feedback_counts_what_is_remembered(one):
 def test_feedback_with_an_unknown_label_is_refused(one):
     with pytest.raises(InputError, match="label 'ten' is none of this release's: zero, one"):
         one.feedback("a", "ten")
+
+
+def test_a_repeated_id_counts_from_its_latest_answer(release):
+    engine = Engine.load(release, variant="fp32-onnx", remembered=3)
+    x, _ = digits(5, seed=2)
+    answers = engine.infer_batch(x, ["same", "b", "same", "c", "d"])
+    assert engine.feedback("b", answers[1].label) is None
+    assert engine.feedback("same", answers[2].label) is True
+    assert engine.feedback("d", answers[4].label) is True
+
+
+def regressor(tmp_path):
+    """A bare file whose answer is the logarithm of its one number."""
+    node = helper.make_node("Log", ["x"], ["y"])
+    tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 1]) for name in "xy"]
+    graph = helper.make_graph([node], "log", tensors[:1], tensors[1:])
+    path = tmp_path / "log.onnx"
+    path.write_bytes(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    )
+    return path
+
+
+@pytest.mark.parametrize("truth", [None, [1], {}, b"x", 10**400, float("nan")], ids=str)
+def test_feedback_that_is_no_truth_is_a_typed_error(tmp_path, truth):
+    engine = Engine.load(regressor(tmp_path))
+    with pytest.raises(InputError, match="truth must be"):
+        engine.feedback("a", truth)
+    assert engine.take_feedback() == []
+
+
+def test_a_text_is_no_truth_about_a_number(tmp_path):
+    engine = Engine.load(regressor(tmp_path))
+    answer = engine.infer([1.0])
+    with pytest.raises(InputError, match="is a number, so its truth must be one, not 'seven'"):
+        engine.feedback(answer.id, "seven")
+    assert engine.feedback(answer.id, 2.0) == 2.0
+
+
+def test_a_number_that_is_nan_is_no_answer(tmp_path):
+    engine = Engine.load(regressor(tmp_path))
+    with pytest.raises(BackendError, match="gave NaN"):
+        engine.infer([-1.0])
+    with pytest.raises(BackendError, match="gave NaN"):
+        engine.infer_batch([[1.0], [-1.0]])
+    assert engine.infer([1.0]).value == 0.0
+    assert engine.health.errors == 2
+
+
+@pytest.mark.parametrize("call", ["infer", "infer_batch", "outputs"])
+def test_too_little_memory_is_a_typed_error_and_the_next_call_is_answered(release, monkeypatch, call):
+    engine = Engine.load(release, variant="fp32-onnx")
+    x, _ = digits(2)
+    sample = x[0] if call == "infer" else x
+
+    def short(*_):
+        raise MemoryError("Unable to allocate 9 GiB")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "_one", short)
+        patch.setattr(engine._steps, "many", short)
+        with pytest.raises(BackendError, match="fp32-onnx needs more memory than there is: Unable to allocate 9 GiB"):
+            getattr(engine, call)(sample)
+    assert getattr(engine, call)(sample)
+
+
+def test_a_model_whose_first_run_needs_too_much_memory_is_refused_at_load(release, monkeypatch):
+    def short(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("edge_agent.steps.Direct", short)
+    with pytest.raises(BackendError, match="variant fp32-onnx: needs more memory than there is"):
+        Engine.load(release, variant="fp32-onnx")
+
+
+def test_bare_files_are_those_of_the_backends():
+    assert set(BARE_FILES) == {runtime.suffix for runtime in RUNTIMES.values()}
 
 
 def test_a_closed_engine_says_so(release):

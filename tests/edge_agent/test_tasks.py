@@ -109,6 +109,7 @@ def test_boxes_with_objectness_and_with_other_layouts():
         ("detection", [("y", (84, 9))], ("a", "b"), "rows of 9 numbers"),
         ("ranking", [("y", (3,))], ("a", "b"), "scores 3 items; 2 labels"),
         ("anomaly", [("y", (1,))], ("a", "b", "c"), "an anomaly task has two"),
+        ("anomaly", [("y", (3,))], (), "needs one score a sample, or the reconstructed input"),
         ("cooking", [("y", (1,))], (), "expected one of classification"),
     ],
 )

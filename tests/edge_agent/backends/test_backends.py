@@ -163,3 +163,13 @@ def test_available_tells_versions_without_importing():
     found = available()
     assert found["onnxruntime"].startswith("onnxruntime 1.")
     assert found["litert"].split()[0] in {"ai-edge-litert", "tflite-runtime"}
+
+
+def test_a_file_that_needs_more_memory_than_there_is_is_refused(variant, release, monkeypatch):
+    def short(*_, **__):
+        raise MemoryError
+
+    module = backends.load_runtime(variant.runtime, "test")
+    monkeypatch.setattr(module, backends.RUNTIMES[variant.runtime].class_name, short)
+    with pytest.raises(BackendError, match="needs more memory than there is"):
+        open_backend(variant, release / variant.file.path)

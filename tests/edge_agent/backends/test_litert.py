@@ -13,6 +13,7 @@ import pytest
 
 from edge_agent.backends import open_backend
 from edge_agent.backends.inspect import inspect_file
+from edge_agent.backends.litert_graph import said
 from shared.errors import BackendError
 from shared.manifest import TensorSpec
 from tests.edge_agent.backends.models import B1, MODELS, W_INT8, W_SCALE, write_all
@@ -121,3 +122,8 @@ def test_another_quantization_in_the_manifest_is_refused(files):
     wrong = (msgspec.structs.replace(MODELS["int8"].inputs[0], scale=0.5),)
     with pytest.raises(BackendError, match=r"x is quantized with scale 0.03125, zero point 5 .*manifest says 0.5"):
         opened(files / "int8.tflite", "int8", inputs=wrong)
+
+
+def test_an_error_without_a_word_is_explained():
+    assert "too little memory" in said(RuntimeError())
+    assert said(RuntimeError("tensor 3")) == "tensor 3"

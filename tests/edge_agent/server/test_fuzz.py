@@ -6,20 +6,20 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge_agent.health import rss_mib
-from edge_agent.server import HttpConfig, Server
 from tests.edge_agent.server.client import Client, infer_binary, infer_json, request
-from tests.edge_agent.server.engines import LinearEngine
 
+ROOT = Path(__file__).parents[3]
 CASES = int(os.environ.get("SANDERLING_FUZZ", "150"))
 INFER = "/v2/models/compass/infer"
 GOOD = request("POST", INFER, infer_json(np.ones((1, 16)), id="good"))
@@ -29,25 +29,49 @@ BINARY = request("POST", INFER, BODY, inference_header_content_length=HEADER)
 fuzzed = settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
 
 
+SERVER = """
+import logging, sys
+from edge_agent.health import rss_mib
+from edge_agent.server import HttpConfig, Server
+from tests.edge_agent.server.engines import LinearEngine
+faults = []
+handler = logging.Handler(logging.ERROR)
+handler.emit = faults.append
+for name in ("edge_agent", "asyncio"):
+    logging.getLogger(name).addHandler(handler)
+engine = LinearEngine()
+server = Server(lambda: engine, HttpConfig(port=0, max_body_bytes=1 << 16))
+server.start()
+print(server.port, flush=True)
+for _ in sys.stdin:
+    print(rss_mib(), *(record.getMessage() for record in faults), flush=True)
+server.stop()
+"""
+"""In a process of its own: what grows in this one is what hypothesis remembers."""
+
+
 @pytest.fixture(scope="module")
 def port():
     """A server that must log no error and not grow."""
-    faults: list[logging.LogRecord] = []
-    handler = logging.Handler(logging.ERROR)
-    handler.emit = faults.append
-    loggers = [logging.getLogger(name) for name in ("edge_agent", "asyncio")]
-    for logger in loggers:
-        logger.addHandler(handler)
-    engine = LinearEngine()
-    server = Server(lambda: engine, HttpConfig(port=0, max_body_bytes=1 << 16))
-    server.start()
-    before = rss_mib()
-    yield server.port
-    server.stop()
-    for logger in loggers:
-        logger.removeHandler(handler)
-    assert not [record.getMessage() for record in faults]
-    assert rss_mib() < before + 64
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+
+    def asked() -> list[str]:
+        print(file=process.stdin, flush=True)
+        return process.stdout.readline().split(" ", 1)
+
+    with process:
+        port = int(process.stdout.readline())
+        for _ in range(20):
+            survives(port, b"")
+        before = float(asked()[0])
+        yield port
+        after, *faults = asked()
+        process.stdin.close()
+        assert process.wait(10) == 0
+    assert not faults
+    assert float(after) < before + 16
 
 
 def survives(port: int, data: bytes) -> None:

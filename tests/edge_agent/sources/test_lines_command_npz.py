@@ -219,13 +219,14 @@ def test_a_program_runs_where_the_configuration_lies(tmp_path):
         source.stop()
 
 
-def test_a_killed_program_is_started_again():
+def test_a_killed_program_is_started_again(caplog):
     source = Command(program(f"print({line(3)!r}, flush=True)\nimport time; time.sleep(60)"), [SPEC])
     try:
         gather(source, 1)
         os.kill(source._process.pid, signal.SIGKILL)
         gather(source, 1)
         assert source.starts == 2
-        assert "exit code -9" in source.last_error
+        assert "exit code -9" in caplog.text
+        assert (source.trouble, source.last_error) == ("", "")  # all is well again
     finally:
         source.stop()

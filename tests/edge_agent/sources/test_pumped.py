@@ -1,27 +1,23 @@
-"""Sources with a thread of their own: cameras, Python functions, a broker."""
+"""Sources with a thread of their own: cameras and Python functions."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from edge_agent.config import CameraSource, MqttSource, PythonSource
+from edge_agent.config import CameraSource, PythonSource
 from edge_agent.retry import Backoff, Retry
 from edge_agent.sources import check_source, open_source
 from edge_agent.sources.camera import Camera
 from edge_agent.sources.frames import Layout, resized, to_sample
-from edge_agent.sources.mqtt import Mqtt
 from shared.errors import ConfigError, MissingExtraError
 from shared.manifest import SampleSpec
-from tests.brokers import Listener, TestBroker
 
 IMAGE = SampleSpec("uint8", (4, 6, 3), kind="image")
 ROW = SampleSpec("float32", (2,))
@@ -216,8 +212,18 @@ def test_a_function_gives_samples_until_it_returns(tmp_path):
     )
     got = wait(lambda got: len(got) == 2, source)
     assert [one.id for one in got] == ["a", None]
+    assert [str(one.data.dtype) for one in got] == ["float32", "float64"]  # an array is taken as it is
     wait(lambda _: source.ended, source)
     assert source.bad == 1
+    source.stop()
+
+
+def test_a_function_that_calls_exit_is_called_again_too(tmp_path):
+    from edge_agent.sources.function import Function
+
+    source = Function(function(tmp_path, "def samples():\n    yield [1, 2]\n    exit(3)\n"), retry=soon())
+    wait(lambda got: len(got) == 2, source)
+    assert not source.ended
     source.stop()
 
 
@@ -258,41 +264,3 @@ def test_a_source_that_is_full_waits_and_stops_at_once(tmp_path):
     assert len(source.poll(0.1)) <= 64
     source.stop()
     assert not source._thread.is_alive()
-
-
-# ---- a broker
-
-
-def test_messages_are_samples_bad_ones_are_counted_and_a_broker_may_go_and_come():
-    with TestBroker() as broker:
-        config = MqttSource(topic="plant/+/x", port=broker.port)
-        source = Mqtt(config, [ROW], retry=Retry(Backoff(first=0.5, most=1.0)))  # a broker that restarts needs a moment
-        with Listener(broker.port) as sensor:
-
-            def send() -> None:
-                sensor.publish("plant/a/x", b"[1, 2]")
-                sensor.publish("plant/b/x", b"rubbish")
-                sensor.publish("plant/b/x", json.dumps({"id": "n", "values": [3, 4]}).encode())
-
-            publisher = threading.Thread(target=lambda: [send() or time.sleep(0.1) for _ in range(10)])
-            source.poll(0.01)
-            publisher.start()
-            got = wait(lambda got: {s.id for s in got} == {None, "n"}, source)
-            publisher.join()
-            assert {tuple(s.data.tolist()) for s in got} == {(1.0, 2.0), (3.0, 4.0)}
-            assert source.bad
-            assert "plant/b/x: not a sample" in source.last_error
-        broker.stop()
-        wait(lambda _: source.trouble, source)
-        broker.start()
-        wait(lambda _: not source.trouble, source, 20)
-        source.stop()
-    assert not source._thread.is_alive()
-
-
-def test_raw_values_and_a_password_that_cannot_be_read(tmp_path):
-    two = [SampleSpec("float32", (2,), name="a"), SampleSpec("float32", (2,), name="b")]
-    with pytest.raises(ConfigError, match='encoding "raw" is for models with one input'):
-        Mqtt(MqttSource(topic="x", encoding="raw"), two)
-    with pytest.raises(ConfigError, match="password_file cannot be read: No such file"):
-        Mqtt(MqttSource(topic="x", username="u", password_file=str(tmp_path / "p")), [ROW])
