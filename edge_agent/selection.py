@@ -172,7 +172,9 @@ def _why(
     if chosen and config.goal == "energy":
         return f"{energy[row.variant] / max(energy[chosen.variant], 1e-9):.1f} times the energy of {chosen.variant}"
     slower = (row.p50_us or 0.0) / max((chosen.p50_us if chosen else None) or 1e-9, 1e-9)
-    return f"{slower:.1f} times as slow as {chosen.variant}" if chosen else "not needed"
+    if chosen is None:
+        return "not needed"
+    return f"{slower:.1f} times as slow as {chosen.variant}" if slower >= 1.05 else f"about as fast as {chosen.variant}"
 
 
 def _points(value: float) -> str:

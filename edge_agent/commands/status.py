@@ -124,6 +124,11 @@ def _agent_rows(agent: dict[str, Any], now: float, *, running: bool, alone: bool
         ("answers", answers),
         ("drift", f"evidence {agent['drift_evidence']:.3g} of 1" + (", ALARM" if agent["drift_alarm"] else "")),
     ]
+    rows += [("sink", error) for error in agent["sink_errors"]]
+    if agent["learned"] < agent["learning"]:
+        rows.append(("baseline", f"{agent['learned']} of {agent['learning']} answers learned; no alarm before that"))
+    if running and agent["http"]:
+        rows.insert(2, ("http", f"http://{agent['http']}/v2"))
     if alone:
         return rows
     rows.append(("report", f"{_age(now - agent['last_report'])} ago" if agent["last_report"] else "none yet"))

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -46,6 +47,7 @@ log = logging.getLogger(__name__)
 
 LIVE, READY = b"/v2/health/live", b"/v2/health/ready"
 KEPT_PATHS = 64
+DRAIN_EVERY = 0.005
 NOT_READY = "no release is loaded yet; try again later"
 
 Handler = Callable[[Request, Connection], None]
@@ -357,6 +359,17 @@ class App:
             log.error("HTTP request failed, which is a fault of the server", exc_info=error)
             status, headers, message = 500, b"", f"the server failed: {one_line(error)}"
         self._send(route, error_body(message), request, connection, status=status, headers=headers)
+
+    async def drain(self, seconds: float) -> None:
+        """Wait for requests that are under way, but no longer than ``seconds``; close the connections without any."""
+        end = self._loop.time() + seconds
+        while True:
+            for connection in tuple(self.connections):
+                if connection.idle:
+                    connection.close()
+            await asyncio.sleep(DRAIN_EVERY)
+            if not self.connections or self._loop.time() >= end:
+                return
 
     def close(self) -> None:
         """Cut every connection."""

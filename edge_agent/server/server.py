@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 128
 STOP_SECONDS = 1.0
+DRAIN_SECONDS = 0.8
+"""For requests that are under way when the server is stopped."""
 MAX_TOKEN = 4096
 
 
@@ -106,13 +108,15 @@ class Server:
 
     @staticmethod
     def _finish(app: App, loop: asyncio.AbstractEventLoop) -> None:
+        loop.run_until_complete(app.drain(DRAIN_SECONDS))
         app.close()
         loop.run_until_complete(asyncio.sleep(0))  # what was cut is told so
         asyncio.set_event_loop(None)
         loop.close()
 
     def stop(self) -> None:
-        """Close every connection and the socket, within a second. May be called twice, and before ``start``."""
+        """Close the socket, answer what is under way, and close every connection, within a second. May be called
+        twice, and before ``start``."""
         loop, thread = self._loop, self._thread
         if loop is None or thread is None:
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 import time
 
 import numpy as np
@@ -154,6 +155,21 @@ def test_reach_beyond_this_machine_without_token_is_warned_about(serve, caplog):
     with caplog.at_level(logging.WARNING):
         serve(host="0.0.0.0")
     assert "whoever reaches this address may use the model" in caplog.text
+
+
+def test_stop_answers_what_is_under_way(serve):
+    server = serve()
+    whole = request("POST", INFER, infer_json(X, id="late"))
+    with Client(server.port) as client:
+        client.send(whole[:-20])
+        with Client(server.port) as other:  # after its answer the server has seen the beginning of the first request
+            assert other.ask("GET", "/v2").status == 200
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        client.send(whole[-20:])
+        assert client.read().json["id"] == "late"
+        stopping.join()
+        assert client.at_end()
 
 
 def test_stop_closes_connections_and_frees_the_port(serve):
