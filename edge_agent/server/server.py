@@ -166,4 +166,10 @@ def _listen(config: HttpConfig) -> socket.socket:
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
-    return asyncio.SelectorEventLoop()
+    """The loop of uvloop where it is installed: a third more requests of a small model a second (docs/adr/0006)."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.SelectorEventLoop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
