@@ -56,7 +56,7 @@ class Memory:
         order.append(id)
         if len(order) > self._size:
             oldest = order.popleft()
-            if oldest in self._repeats:
+            if self._repeats and oldest in self._repeats:
                 self._forget_one(oldest)
             else:
                 self._said.pop(oldest, None)

@@ -218,12 +218,14 @@ class Engine:
         latency = (perf_counter_ns() - start) / 1000
         if id is None:
             id = f"{self._prefix}-{next(self._ids)}"  # noqa: A001  (the field's name)
-        answer = _answer(id, row, score, latency)
+        label = row.get("label", "")
+        answer = Answer(id, label, score, row.get("scores", NO_SCORES), row, latency, value)
         with self._counting:
             self._told(latency)
-            self._remember(id, answer.label or answer.value)
-        if self.monitor is not None:
-            self.monitor.observe(x, row, latency)
+            self._remember(id, label or value)
+        monitor = self.monitor
+        if monitor is not None:
+            monitor.observe(x, row, latency)
         return answer
 
     def infer_batch(self, samples: Samples, ids: Sequence[str] | None = None) -> list[Answer]:

@@ -37,7 +37,7 @@ __all__ = ["Monitor", "MonitorReport"]
 FORMAT = 1
 BLOCK = 1024
 """Samples counted in one go; fewer of large ones, more where the policy's window is longer."""
-BLOCK_BYTES = 1 << 19
+BLOCK_BYTES = 2 << 20
 PATIENCE = 0.25
 """Seconds since the last count after which a window is counted at once: no alarm waits longer for a block to fill."""
 

@@ -21,6 +21,8 @@ from shared.drift.watch_outputs import ClassWatch, FieldWatch, OutputWatch
 Row = Mapping[str, Any]
 Captured = tuple[Any, ...] | None
 Capture = Callable[[Any, Row], Captured]
+SLICE_BYTES = 1 << 19
+"""Samples whose numbers are made in one go: their statistics need several times the memory of the samples."""
 FLOAT32 = np.dtype(np.float32)
 STRANGE = (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError)
 """What an answer that is not like the others makes happen; it counts as missing."""
@@ -196,12 +198,15 @@ def _fold(
     """``of`` the arrays whose bytes ``kept`` are; NaN for those that are None or of another size."""
     each = math.prod(shape) * dtype.itemsize
     if None not in kept and set(map(len, kept)) <= {each}:
-        return of(np.frombuffer(b"".join(kept), dtype).reshape(len(kept), *shape))
+        step = max(1, SLICE_BYTES // max(1, each))
+        slices = [kept[start : start + step] for start in range(0, len(kept), step)] or [kept]
+        found = [of(np.frombuffer(b"".join(part), dtype).reshape(len(part), *shape)) for part in slices]
+        return found[0] if len(found) == 1 else np.concatenate(found)
     good = [k for k, one in enumerate(kept) if one is not None and len(one) == each]
-    found = np.full((len(kept), width), np.nan)
+    rows = np.full((len(kept), width), np.nan)
     if good:
-        found[good] = of(np.frombuffer(b"".join([kept[k] for k in good]), dtype).reshape(len(good), *shape))
-    return found
+        rows[good] = of(np.frombuffer(b"".join([kept[k] for k in good]), dtype).reshape(len(good), *shape))
+    return rows
 
 
 def _table(kept: Sequence[Any], width: int) -> Floats:
