@@ -126,7 +126,7 @@ def memory(setting: Setting) -> list[Row]:
         models["litert"] = setting.resnet8
     with broker(setting.directory) as (port, certificate):
         for runtime, target in (("litert", 60.0), ("onnxruntime", 78.0)):
-            name = f"RSS of engine, monitor, outbox, MQTT with TLS, ResNet8, {NAMES[runtime]}"
+            name = f"engine, monitor, outbox, MQTT with TLS, ResNet8: RSS, {NAMES[runtime]}"
             if runtime not in models:
                 rows.append(Row(name, unit="MiB", target=target, why="not measured: give --resnet8 FILE.tflite"))
                 continue
@@ -177,8 +177,8 @@ def batch(setting: Setting) -> list[Row]:
         engine.infer(sample)
     single = 20_000 / (time.perf_counter() - begin)
     engine.close()
-    code = "import sys, resource; from edge_agent.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
-    code += "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    code = "import sys; from edge_agent.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+    code += RESIDENT.replace("VmRSS", "VmHWM")  # ru_maxrss would begin with that of this process
     shares, peaks = [], []
     for part in (rows // 10, rows):
         given, out = setting.directory / f"rows{part}.npz", setting.directory / f"out{part}.npz"
