@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from edge_agent.config import load_config
+from edge_agent.screen import duration
 from edge_agent.state import AgentStatus, StateDirectory
 from edge_agent.updates.slots import Slots
 from shared import cli
@@ -98,7 +99,7 @@ def _text(found: dict[str, Any], now: float) -> str:
     alone = "device" not in found  # a model that runs without a fleet: nobody to report to
     rows = [] if alone else [("device", f"{found.get('site', '?')}/{found['device']}")]
     if running and agent:
-        rows.append(("agent", f"running, process {agent['pid']}, for {_age(now - agent['started'])}"))
+        rows.append(("agent", f"running, process {agent['pid']}, for {duration(now - agent['started'])}"))
     else:
         rows.append(("agent", "running" if running else "not running"))
     for model, version in found.get("installed", {}).items():
@@ -113,7 +114,7 @@ def _text(found: dict[str, Any], now: float) -> str:
 
 
 def _agent_rows(agent: dict[str, Any], now: float, *, running: bool, alone: bool) -> list[tuple[str, str]]:
-    seen = "" if running else f" (as of {_age(now - agent['time'])} ago)"
+    seen = "" if running else f" (as of {duration(now - agent['time'])} ago)"
     answers = (
         f"{agent['samples']} samples, {agent['errors']} errors, {agent['rate_hz']:.1f} a second, "
         f"p50 {agent['p50_us']:.0f} µs, p99 {agent['p99_us']:.0f} µs"
@@ -131,26 +132,12 @@ def _agent_rows(agent: dict[str, Any], now: float, *, running: bool, alone: bool
         rows.insert(2, ("http", f"http://{agent['http']}/v2"))
     if alone:
         return rows
-    rows.append(("report", f"{_age(now - agent['last_report'])} ago" if agent["last_report"] else "none yet"))
+    rows.append(("report", f"{duration(now - agent['last_report'])} ago" if agent["last_report"] else "none yet"))
     if running:
-        since = _age(now - agent["connection_since"])
+        since = duration(now - agent["connection_since"])
         link = f"connected for {since}" if agent["connected"] else f"not connected: {agent['connection']}"
         rows.append(("broker", link))
         rows.append(("outbox", f"{agent['outbox_rows']} messages wait, {agent['dropped']} dropped so far"))
     if agent["update"]:
         rows.append(("update", agent["update"]))
     return rows
-
-
-def _age(seconds: float) -> str:
-    """A duration for people.
-
-    >>> _age(5), _age(125), _age(7300), _age(200000)
-    ('5 s', '2 min', '2.0 h', '2.3 d')
-    """
-    seconds = max(0.0, seconds)
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 86_400 else f"{seconds / 86_400:.1f} d"
