@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -37,18 +39,28 @@ class Answer(Struct, frozen=True, eq=False):
 
 
 class Memory:
-    """The latest ``size`` answers by id, and the truths that were told about any. ``add`` is called by one thread at a
-    time, the others by any."""
+    """The latest ``size`` answers by id, and the truths that were told about any. Any thread may call any method.
+
+    ``add`` takes (id, what was answered: its label, or its number where the task has no labels). It only puts the pair
+    into a line, since most answers are never asked about; the line is sorted by id when one is.
+    """
 
     def __init__(self, size: int) -> None:
         self._size = size
+        self._line: deque[tuple[str, Any]] = deque(maxlen=max(size, 0))
+        self.add: Callable[[tuple[str, Any]], None] = self._line.append
+        self._sorting = threading.Lock()
         self._order: deque[str] = deque()
         self._said: dict[str, Any] = {}
         self._repeats: dict[str, int] = {}  # of an id in the order, beyond its latest
         self._truths: deque[TruthLabel] = deque(maxlen=max(size, 1))
 
-    def add(self, id: str, said: Any) -> None:  # noqa: A002  (the field's name)
-        """An answer was given: its label, or its number where the task has no labels."""
+    def _sort(self) -> None:
+        """The line into the dict; the caller holds ``_sorting``."""
+        for _ in range(len(self._line)):  # others may add meanwhile; nobody else takes
+            self._enter(*self._line.popleft())
+
+    def _enter(self, id: str, said: Any) -> None:  # noqa: A002  (the field's name)
         if id in self._said:  # the source repeats its ids: what counts is the latest answer
             self._repeats[id] = self._repeats.get(id, 0) + 1
         self._said[id] = said
@@ -68,7 +80,9 @@ class Memory:
 
     def said(self, id: str) -> Any:  # noqa: A002  (the field's name)
         """What was answered, or ``None`` when that is too long ago or was never asked."""
-        return self._said.get(id)
+        with self._sorting:
+            self._sort()
+            return self._said.get(id)
 
     def told(self, truth: TruthLabel) -> None:
         """Keep a truth until it is taken."""

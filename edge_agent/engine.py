@@ -112,7 +112,7 @@ class Engine:
         self._ids = itertools.count(1)
         self._prefix = os.urandom(4).hex()
         self._memory = Memory(remembered)
-        self._told, self._remember = self.health.add, self._memory.add
+        self._timed, self._remember = self.health.latencies.append, self._memory.add
         self.monitor: Monitor | Learning | None = None
         if profiles is not None:
             self.monitor = self._watch(profiles)
@@ -208,7 +208,8 @@ class Engine:
             x = self.check_one(sample)
             with self._guard:
                 row = self._one(x)
-            score, value = row.get("score", NAN), row.get("value")
+            field = row.get
+            score, value = field("score", NAN), field("value")
             if score - score != 0 and "score" in row:  # NaN or infinite, without the cost of a call
                 raise BackendError(f"variant {self.variant.id} gave NaN or an infinite score")
             if type(value) is float and value != value:  # noqa: PLR0124  (NaN)
@@ -218,11 +219,12 @@ class Engine:
         latency = (perf_counter_ns() - start) / 1000
         if id is None:
             id = f"{self._prefix}-{next(self._ids)}"  # noqa: A001  (the field's name)
-        label = row.get("label", "")
-        answer = Answer(id, label, score, row.get("scores", NO_SCORES), row, latency, value)
+        label = field("label", "")
+        answer = Answer(id, label, score, field("scores", NO_SCORES), row, latency, value)
         with self._counting:
-            self._told(latency)
-            self._remember(id, label or value)
+            self.health.samples += 1
+        self._timed(latency)
+        self._remember((id, label or value))
         monitor = self.monitor
         if monitor is not None:
             monitor.observe(x, row, latency)
@@ -259,8 +261,9 @@ class Engine:
             answer = _answer(name, row, row.get("score", NAN), latency)
             answers.append(answer)
             with self._counting:
-                self._told(latency)
-                self._remember(name, answer.label or answer.value)
+                self.health.samples += 1
+            self._timed(latency)
+            self._remember((name, answer.label or answer.value))
             if self.monitor is not None:
                 self.monitor.observe(_row_of(batch, i), row, latency)
         return answers

@@ -23,12 +23,8 @@ class Health:
         self.values = 0
         self.absolute_error = 0.0
         self.last_error = ""
-        self._latencies: deque[float] = deque(maxlen=KEPT)
-
-    def add(self, latency_us: float) -> None:
-        """One answer, in microseconds."""
-        self.samples += 1
-        self._latencies.append(latency_us)
+        self.latencies: deque[float] = deque(maxlen=KEPT)
+        """Microseconds of the latest answers."""
 
     def fail(self, error: Exception) -> None:
         """One sample without an answer."""
@@ -57,7 +53,7 @@ class Health:
 
     def percentiles(self) -> tuple[float, float]:
         """p50 and p99 of the latest latencies, microseconds; zeros before the first answer."""
-        kept = self._latencies.copy()
+        kept = self.latencies.copy()
         if not kept:
             return 0.0, 0.0
         p50, p99 = np.percentile(kept, (50, 99))

@@ -18,6 +18,8 @@ Array = NDArray[Any]
 Sample = Array | dict[str, Array]
 """An array for models of one input, else one for each input by its name."""
 
+FEW = 16
+"""Values up to which Python's own sum finds NaN faster than numpy starts."""
 SMALL = 4096
 """Values up to which a dot product finds NaN faster than looking at each; above, it may use several threads."""
 
@@ -44,7 +46,9 @@ class Inputs:
         self._floating = self._dtype.kind == "f"
         self._finite = self._floating and not missing
         blas = self._finite and self._dtype.itemsize >= 4
-        self._small = blas and sample.fixed and 0 < math.prod(self._shape) <= SMALL
+        size = math.prod(self._shape) if sample.fixed else 0
+        self._few = self._finite and len(self._shape) == 1 and 0 < size <= FEW
+        self._small = blas and 0 < size <= SMALL
         self._where = where
 
     def one(self, sample: ArrayLike | Mapping[str, ArrayLike]) -> Array:
@@ -59,8 +63,11 @@ class Inputs:
             values = _only(sample, self._name) if isinstance(sample, Mapping) else sample
             x = self._converted(self._as_array(values), self._shape)
         if self._finite:
-            # NaN and infinity survive a sum of squares; an overflow of it is looked at again
-            if self._small and isfinite(vdot(x, x)):
+            # NaN and infinity survive a sum, and one of squares; an overflow is looked at again
+            if self._few:
+                if isfinite(sum(x.tolist())):
+                    return x
+            elif self._small and isfinite(vdot(x, x)):
                 return x
             if not np.isfinite(x).all():
                 count = int((~np.isfinite(x)).sum())

@@ -91,7 +91,7 @@ class Direct:
         self._prepare = (*self._preprocess, *self._encode)
         self._finish = (*self._decode, *self._postprocess)
         self._forward = backend.forward
-        self._outputs = tuple(backend.outputs.items())
+        self._outputs = tuple((role, values.copy) for role, values in backend.outputs.items())
         check_row(self.one(zeros[0]), manifest.task)
 
     def one(self, sample: Sample) -> Row:
@@ -100,7 +100,9 @@ class Direct:
         for step in self._prepare:
             step(batch)
         self._forward()
-        row: Row = {role: values.copy() for role, values in self._outputs}
+        row: Row = {}
+        for role, copy in self._outputs:
+            row[role] = copy()
         if self._wants_input:
             row["input"] = self._backend.input[0].copy()
         for finish in self._finish:
@@ -129,7 +131,7 @@ class Direct:
                     step(batch)
                 marks.append(perf_counter_ns())
             self._forward()
-            row.update((role, values.copy()) for role, values in self._outputs)
+            row.update((role, copy()) for role, copy in self._outputs)
             marks.append(perf_counter_ns())
             if self._wants_input:
                 row["input"] = self._backend.input[0].copy()

@@ -8,7 +8,8 @@ part with one of
   written (adding an axis, another layout), or ``None`` where there is none,
 - ``into(target, source)``: a function that writes the operation's result on batches like ``source`` into ``target``,
 
-and else by copying what ``__call__`` gives. Field operations (decode, postprocess) have ``bind()``.
+and else by copying what ``__call__`` gives. Field operations (decode, postprocess) have ``bind()``. All of them may
+keep scratch memory between calls, so one thread at a time may run what was bound together.
 
 Samples of changing shape, and text, are not bound: :func:`run_arrays` and :func:`run_fields` take them as they come.
 """

@@ -12,7 +12,8 @@ from msgspec import Meta
 from shared.pipeline.base import Array, ArrayOperation, Floats, check_numbers, check_size, refuse
 
 FLOAT32 = np.dtype(np.float32)
-SMALL = 1024
+SPREAD = 1 << 16
+"""Numbers up to which one value for each entry of the last axis is written out for every number of a sample."""
 
 
 class Scale(ArrayOperation, frozen=True, tag="scale"):
@@ -118,8 +119,11 @@ class Standardize(ArrayOperation, frozen=True, tag="standardize"):
 
 
 def _spread(values: Floats, target: Array) -> Floats:
-    """``values`` in the shape of ``target`` where that is small: ufuncs start much faster on operands of one shape."""
-    return np.ascontiguousarray(np.broadcast_to(values, target.shape)) if target.size <= SMALL else values
+    """``values`` as ufuncs are fastest on it: one number without axes, several in the shape of ``target``. Both are one
+    inner loop; an axis of three, as colours are, would be a loop for each pixel."""
+    if values.size == 1:
+        return values.reshape(())
+    return np.ascontiguousarray(np.broadcast_to(values, target.shape)) if target.size <= SPREAD else values
 
 
 class Clip(ArrayOperation, frozen=True, tag="clip"):

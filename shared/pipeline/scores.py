@@ -55,7 +55,7 @@ class Softmax(FieldOperation, frozen=True, tag="softmax"):
         """The function from one row's logits (classes,) to its scores (classes,), in as few calls of numpy as there
         can be: at this size a call costs more than its arithmetic."""
         scaled, inverse = self.temperature != 1.0, np.array(1 / self.temperature, np.float32)
-        exp, add, subtract, divide, array = np.exp, np.add.reduce, np.subtract, np.divide, np.array
+        exp, add, subtract, divide, divisor = np.exp, np.add.reduce, np.subtract, np.divide, np.array(1, np.float32)
         float32, few, other = FLOAT32, FEW, self._other
 
         def scores_of(logits: Array) -> Floats:
@@ -73,7 +73,8 @@ class Softmax(FieldOperation, frozen=True, tag="softmax"):
             total = 0.0
             for value in scores.tolist():
                 total += value
-            return divide(scores, array(total, float32), scores)
+            divisor[()] = total
+            return divide(scores, divisor, scores)
 
         return scores_of
 

@@ -17,19 +17,28 @@ def test_an_array_of_the_very_kind_passes_without_a_copy():
     assert Inputs(ROW).one(x) is x
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_values_that_are_no_numbers_are_refused_and_counted(bad):
-    x = np.array([1, bad, bad], np.float32)
+SHAPES = [(3,), (16,), (17,), (2, 2), (80, 80)]  # each of these is looked through in a way of its own
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("bad", [(np.nan, np.nan), (np.inf, np.inf), (-np.inf, np.inf), (np.inf, np.nan)])
+def test_values_that_are_no_numbers_are_refused_and_counted(shape, dtype, bad):
+    x = np.ones(shape, dtype)
+    x.flat[1:3] = bad
+    inputs = Inputs(SampleSpec(dtype, shape))
     with pytest.raises(InputError, match="2 values that are NaN or infinite"):
-        Inputs(ROW).one(x)
+        inputs.one(x)
     with pytest.raises(InputError, match="1 of 2 samples have NaN or infinite values, first 1"):
-        Inputs(ROW).many(np.stack([np.ones(3, np.float32), x]))
+        inputs.many(np.stack([np.ones(shape, dtype), x]))
 
 
-def test_values_whose_squares_overflow_are_numbers_all_the_same():
-    x = np.full(3, 3e38, np.float32)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("dtype", "most"), [("float32", 3e38), ("float64", 1.7e308)])
+def test_values_whose_sums_or_squares_overflow_are_numbers_all_the_same(shape, dtype, most):
+    x = np.full(shape, most, dtype)
     with np.errstate(over="ignore"):
-        assert Inputs(ROW).one(x) is x
+        assert Inputs(SampleSpec(dtype, shape)).one(x) is x
 
 
 def test_missing_values_pass_where_the_pipeline_fills_them_in():

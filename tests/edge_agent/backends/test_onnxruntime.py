@@ -3,12 +3,15 @@
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edge_agent.backends import onnxruntime as module
 from edge_agent.backends import open_backend
 from edge_agent.backends.inspect import inspect_file
 from shared.errors import BackendError
@@ -136,6 +139,58 @@ def test_failure_inside_the_model_is_told_without_a_print_and_the_next_call_is_s
         backend.run({"x": np.array([7])})
     np.testing.assert_array_equal(backend.run({"x": np.array([2, 0])})["y"], table[[2, 0]])
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("there", ["as it is", "renamed", "other arguments"])
+def test_one_sample_is_answered_whatever_the_binding_is_called_inside(write, there, monkeypatch):
+    model = MODELS["mlp"]
+    if there != "as it is":
+        calls = []
+
+        class Session:
+            def __init__(self, session):
+                self._public = session
+                if there == "other arguments":
+                    self._sess = SimpleNamespace(run_with_iobinding=lambda: None)
+
+            def run_with_iobinding(self, binding):
+                calls.append(binding)
+                self._public.run_with_iobinding(binding)
+
+            def __getattr__(self, name):
+                if name == "_sess":
+                    raise AttributeError(name)
+                return getattr(self._public, name)
+
+        plain = module._open
+        monkeypatch.setattr(module, "_open", lambda *a, **k: Session(plain(*a, **k)))
+    backend = open_backend(model.variant(".onnx"), write(mlp_onnx(1)))
+    feeds = model.feeds(1)
+    ((name, values),) = feeds.items()
+    with backend.lock:
+        backend.input[...] = values
+        backend.forward()
+    for output, expected in backend.run({name: values}).items():
+        np.testing.assert_allclose(backend.outputs[output], expected[0], rtol=1e-6)
+    if there != "as it is":
+        assert calls
+
+
+def test_a_network_that_fails_on_zeros_is_loaded_and_fails_when_it_is_asked(write):
+    table = np.arange(6, dtype=np.float32).reshape(3, 2)
+    nodes = [("Sub", ["x", "one"], ["i"], {}), ("Sub", ["i", "five"], ["j"], {}), ("Gather", ["table", "j"], ["y"], {})]
+    constants = {"table": table, "one": np.array(1), "five": np.array(5)}
+    path = write(onnx_file(nodes, {"x": ("int64", ["n", 1])}, {"y": ("float32", ["n", 1, 2])}, constants))
+    found = inspect_file(path)
+    variant = msgspec.structs.replace(MODELS["numbers"].variant(".onnx"), inputs=found.inputs, outputs=found.outputs)
+    backend = open_backend(variant, path)
+    assert backend.direct
+    with backend.lock:
+        with pytest.raises(BackendError, match="onnxruntime failed"):
+            backend.forward()
+        backend.input[...] = 8
+        backend.forward()
+    np.testing.assert_array_equal(backend.outputs["y"], table[2:3])
 
 
 def test_output_that_counts_something_else_has_no_batch_axis(write):

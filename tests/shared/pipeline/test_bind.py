@@ -1,7 +1,5 @@
 """A pipeline compiled for one sample gives what the plain operations give."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -122,20 +120,3 @@ def test_a_row_with_another_shape_than_a_batchs_is_refused_alike():
             fused({"logits": logits})
         with pytest.raises(ValueError, match="classes"):
             Argmax()(Softmax()({"logits": logits[None]}))
-
-
-def test_threads_share_a_bound_decoder():
-    (fused,) = bind_fields([Softmax(), Argmax()])
-    logits = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
-    expected = Argmax()(Softmax()({"logits": logits}))
-
-    def work(i):
-        for _ in range(500):
-            row = {"logits": logits[i]}
-            fused(row)
-            if row["scores"].tobytes() != expected["scores"][i].tobytes():
-                return False
-        return True
-
-    with ThreadPoolExecutor(4) as pool:
-        assert all(pool.map(work, range(8)))
