@@ -56,6 +56,7 @@ LEARN = 2000
 """Answers from which a model without a reference learns its baseline."""
 BARE_FILES = tuple(runtime.suffix for runtime in RUNTIMES.values())
 """How the files end that a backend runs."""
+MOST_THREADS = 64
 NAN = float("nan")
 
 
@@ -142,7 +143,7 @@ class Engine:
         ``baseline``. ``feedback`` finds the latest ``remembered`` answers.
 
         Raises:
-            UsageError: there is no such file or variant.
+            UsageError: there is no such file or variant, or no such number of ``threads`` (1 to 64).
             ManifestError: no release there, or a malformed one.
             DigestError: a file is damaged.
             NoVariantError: none can run here; the message says why for each.
@@ -152,6 +153,8 @@ class Engine:
         from edge_agent.selection import row_of, select
         from shared.drift import ProfileSet
 
+        if not 1 <= threads <= MOST_THREADS:
+            raise UsageError(f"threads must be 1 to {MOST_THREADS}, got {threads}")
         manifest, release = _opened(Path(path))
         profiles = None if manifest.profile is None else ProfileSet.load(manifest.profile.verify(release))
         config = selection or SelectionConfig()

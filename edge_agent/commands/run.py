@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("edge_agent.service")
 
 LEVELS = ["debug", "info", "warning", "error"]
-ALONE = ("source", "sink", "rate", "loop", "pixels", "state", "variant", "threads")
+ALONE = ("source", "sink", "rate", "loop", "pixels", "resize", "state", "variant", "threads")
 """Options that stand for what a configuration file says."""
 
 
@@ -76,6 +76,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", metavar="SOURCE", help="where samples come from")
     parser.add_argument("--sink", metavar="SINK", action="append", help="where answers go, may be repeated (stdout)")
     parser.add_argument("--http", metavar="HOST:PORT", help="serve the model over HTTP (Open Inference Protocol)")
+    parser.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="with --http: its one line is the bearer token to ask for"
+    )
     parser.add_argument("--variant", metavar="ID", help="run this variant of the release")
     parser.add_argument("--state", type=Path, metavar="DIR", help="what survives a restart (./.sanderling/NAME)")
     parser.add_argument("--rate", type=float, metavar="HZ", help="of a file that is played (30), of a camera (10)")
@@ -83,12 +86,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pixels", type=int, choices=[1, 255], help="what white is to a model of floating point images"
     )
+    parser.add_argument("--resize", action="store_true", help="fit images of files to the model's size")
     parser.add_argument("--threads", type=int, metavar="N", help="threads inside the runtime (1)")
     parser.add_argument("--log-level", choices=LEVELS, help="instead of the file's")
 
 
 def run(args: argparse.Namespace) -> int:
     """Until a signal, or the end of standard input when that is the source."""
+    if args.token_file and not args.http:
+        raise UsageError("--token-file is for --http HOST:PORT; a TOML file has token_file in its table [http]")
     if is_model(args.what):
         config = alone(args)
     else:
@@ -99,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"{args.what}: no such file")
         config = load_config(args.what)
         if args.http:
-            config = msgspec.structs.replace(config, http=_http(args.http, config.http))
+            config = msgspec.structs.replace(config, http=_http(args, config.http))
     start_logging(args.log_level or config.log_level)
     state = StateDirectory(Path(config.state))
     return run_alone(config, state) if config.release else run_in_fleet(config, state, args.what)
@@ -122,7 +128,7 @@ def alone(args: argparse.Namespace) -> AgentConfig:
         raise UsageError(f"--rate: expected a number above 0, got {args.rate:g}")
     if args.threads is not None and not 1 <= args.threads <= 64:
         raise UsageError(f"--threads: expected 1 to 64, got {args.threads}")
-    source = text and parse_source(text, rate=args.rate, loop=args.loop, pixels=args.pixels)
+    source = text and parse_source(text, rate=args.rate, loop=args.loop, pixels=args.pixels, resize=args.resize)
     sinks: Sequence[SinkConfig] = [parse_sink(one) for one in args.sink or []] or ([StdoutSink()] if source else [])
     config = AgentConfig(
         state=str((args.state or Path(".sanderling") / name).resolve()),
@@ -131,16 +137,17 @@ def alone(args: argparse.Namespace) -> AgentConfig:
         source=source or None,
         sinks=tuple(sinks),
         selection=SelectionConfig(variant=args.variant),
-        http=_http(args.http, None) if args.http else None,
+        http=_http(args, None) if args.http else None,
         threads=args.threads or 1,
         log_level="info" if sys.stderr.isatty() else "warning",
     )
     return local_config(config, Path.cwd())
 
 
-def _http(text: str, base: HttpConfig | None) -> HttpConfig:
-    host, port = parse_address(text)
-    return msgspec.structs.replace(base or HttpConfig(), host=host, port=port)
+def _http(args: argparse.Namespace, base: HttpConfig | None) -> HttpConfig:
+    host, port = parse_address(args.http)
+    config = msgspec.structs.replace(base or HttpConfig(), host=host, port=port)
+    return msgspec.structs.replace(config, token_file=str(args.token_file.resolve())) if args.token_file else config
 
 
 def run_alone(config: AgentConfig, state: StateDirectory) -> int:

@@ -55,9 +55,9 @@ def model_name(path: Path) -> str:
 
 
 def parse_source(
-    text: str, *, rate: float | None = None, loop: bool = False, pixels: int | None = None
+    text: str, *, rate: float | None = None, loop: bool = False, pixels: int | None = None, resize: bool = False
 ) -> SourceConfig:
-    """The source that ``text`` names; ``rate`` is for files and cameras.
+    """The source that ``text`` names; ``rate`` is for files and cameras, ``resize`` for files and directories.
 
     Raises:
         UsageError: it names none, or a value is out of range.
@@ -70,6 +70,7 @@ def parse_source(
     kind, _, rest = text.partition(":")
     paced = {"rate_hz": rate} if rate is not None else {}
     white = {"pixels": pixels} if pixels is not None else {}
+    fitted = {**white, "resize": True} if resize else white
     if text in {"stdin", "-"}:
         return StdinSource()
     if kind in {"camera", "picamera"}:
@@ -87,9 +88,9 @@ def parse_source(
         return _mqtt(text)
     path = Path(text)
     if path.is_dir() and not loop and rate is None:
-        return _checked(DirectorySource, {"path": str(path), **white}, text)
+        return _checked(DirectorySource, {"path": str(path), **fitted}, text)
     if path.exists():
-        return _checked(ReplaySource, {"path": str(path), "loop": loop, **paced, **white}, text)
+        return _checked(ReplaySource, {"path": str(path), "loop": loop, **paced, **fitted}, text)
     raise UsageError(f"source {text}: no such file or directory, and none of {SOURCES}")
 
 

@@ -494,3 +494,9 @@ def test_without_one_backend_the_other_is_chosen(release, monkeypatch):
     assert {row.why for row in engine.selection if row.runtime == "litert"} == {
         "backend litert not installed: pip install 'sanderling[tflite]'"
     }
+
+
+@pytest.mark.parametrize("threads", [-1, 0, 65])
+def test_a_number_of_threads_that_no_runtime_could_mean_is_refused(release, threads):
+    with pytest.raises(UsageError, match=f"threads must be 1 to 64, got {threads}"):
+        Engine.load(release, threads=threads)

@@ -14,6 +14,8 @@ def test_words_name_sources(tmp_path):
     assert parse_source(f"{tmp_path}/") == DirectorySource(path=str(tmp_path))
     assert parse_source(str(tmp_path), loop=True) == ReplaySource(path=str(tmp_path), loop=True)
     assert parse_source(f"{tmp_path}/x.npz", rate=7.0) == ReplaySource(path=str(tmp_path / "x.npz"), rate_hz=7.0)
+    assert parse_source(f"{tmp_path}/", resize=True) == DirectorySource(path=str(tmp_path), resize=True)
+    assert parse_source(f"{tmp_path}/x.npz", resize=True).resize
     assert parse_source("command:program 'two words' -x") == CommandSource(command=("program", "two words", "-x"))
     assert parse_source("mqtts://h/a/#") == MqttSource(topic="a/#", host="h", port=8883, tls=True)
 

@@ -187,6 +187,8 @@ def _status(found) -> bytes:
         (["run", "bad.toml"], 2, "bad.toml:1: unknown key 'stat'"),
         (["run", "agent.toml"], 2, "is not enrolled; first run: edge-agent enroll"),
         (["run", "model.onnx"], 2, "model.onnx: no such file"),
+        (["run", "empty", "--token-file", "t"], 2, "--token-file is for --http HOST:PORT"),
+        (["run", "agent.toml", "--resize"], 2, "--resize is for running a model file or release"),
         (["enroll", "missing.json"], 2, "enrolment file cannot be read"),
         (["enroll", "bad.toml"], 2, "not an enrolment file"),
         (["enroll", "cam-1.json", "--check"], 1, "the broker at 127.0.0.1:9 cannot be reached"),
