@@ -13,6 +13,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from cloud_trainer.package import Measured
+from cloud_trainer.trial import try_file
 from edge_agent.backends import RUNTIMES
 from edge_agent.backends.inspect import FileSignature, inspect_file
 from edge_agent.bare import given_inputs, probabilities, state_pairs, variant_of
@@ -59,12 +60,14 @@ def read_files(files: Sequence[Path], release: Path, state: Sequence[str]) -> Wr
     Raises:
         UsageError: one file twice, files of different inputs, or state that they don't have.
         MissingExtraError: the runtime that reads one is not installed.
-        BackendError: the runtime refuses one; the message names the operator or type where the runtime tells it.
+        BackendError: the runtime refuses one, or crashes on it; the message names the operator or type where the
+            runtime tells it.
     """
     variants: list[Variant] = []
     first: tuple[TensorSpec, ...] = ()
     pairs: tuple[StatePair, ...] = ()
     for file in files:
+        try_file(file)
         found = inspect_file(file)
         pairs = state_pairs(state, found, str(file))
         given = given_inputs(found, pairs, str(file))

@@ -42,6 +42,7 @@ def inspect_file(path: Path) -> FileSignature:
 
     Known weakness: the runtimes parse the file in this process, and LiteRT trusts some of what it reads. Of damaged
     files nearly all are refused, but one whose operators carry each other's options can still crash the process.
+    Packaging tries a file in a child first.
 
     Raises:
         MissingExtraError: its runtime is not installed.
