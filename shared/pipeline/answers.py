@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
@@ -171,6 +172,21 @@ class Value(FieldOperation, frozen=True, tag="value"):
     def apply(self, fields: Mapping[str, Array]) -> Fields:
         """Sets ``target``: (n,) float64 from (n,) or (n, 1, ...) numbers; else ``source`` as it is."""
         values = field(self, fields, self.source)
-        if values.dtype.kind in "biuf" and int(np.prod(values.shape[1:])) == 1:
+        if values.dtype.kind in "biuf" and math.prod(values.shape[1:]) == 1:
             return {self.target: values.reshape(len(values)).astype(np.float64)}
         return {self.target: values}
+
+    def bind(self) -> Callable[[Row], None]:
+        """Sets ``target`` to a Python float, or to what ``source`` is."""
+        source, target, otherwise = self.source, self.target, super().bind()
+
+        def run(row: Row) -> None:
+            value = row.get(source)
+            if type(value) is not np.ndarray:
+                otherwise(row)
+            elif value.size == 1 and value.dtype.kind in "biuf":
+                row[target] = float(value.item())
+            else:
+                row[target] = value
+
+        return run

@@ -181,6 +181,22 @@ class Threshold(FieldOperation, frozen=True, tag="threshold"):
         )
         return {self.flag: flags.reshape(values.shape), self.target: named, "score": scores.max(axis=1)}
 
+    def bind(self) -> Callable[[Row], None]:
+        """Sets ``flag``, ``target`` and ``score``; one Python number is compared as it is."""
+        source, target, flag, threshold, otherwise = self.source, self.target, self.flag, self.threshold, super().bind()
+        names = self.names if len(self.names) == 2 else None
+
+        def run(row: Row) -> None:
+            score = row.get(source)
+            if type(score) is not float or names is None:
+                otherwise(row)
+                return
+            row[flag] = yes = score >= threshold
+            row[target] = names[yes]
+            row["score"] = score
+
+        return run
+
     @classmethod
     def fit(cls, scores: Array, quantile: float, names: tuple[str, ...] = ("normal", "anomaly")) -> Self:
         """The threshold that a share ``quantile`` of good data's ``scores`` stays below."""
