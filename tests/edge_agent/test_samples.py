@@ -36,11 +36,28 @@ def test_a_sample_larger_than_the_store_is_not_kept():
     assert [s.id for s in store.collect(9)] == ["0", "1", "2"]
 
 
-def test_a_sample_of_another_size_pushes_out_as_many_as_it_needs():
+def test_a_sample_of_another_shape_or_dtype_begins_the_store_anew():
     store = filled(4, max_bytes=4 * SIZE)
-    store.offer("big", np.zeros(256 + SIZE, np.uint8), "zero", 0.5, 9.0)
-    assert [s.id for s in store.collect(9)] == ["2", "3", "big"]
-    assert store.bytes == 4 * SIZE
+    for name, sample in (("wide", np.zeros((8, 32), np.uint8)), ("signed", np.zeros((8, 32), np.int8))):
+        store.offer(name, sample, "zero", 0.5, 9.0)
+        assert [s.id for s in store.collect(9)] == [name]
+        assert store.collect(9)[0].sample.dtype == sample.dtype
+        assert store.bytes == SIZE
+
+
+def test_samples_come_back_as_they_were_after_many_rounds():
+    store = filled(100, max_bytes=7 * SIZE)
+    assert [(s.id, int(s.sample[0, 0]), s.sample.shape) for s in store.collect(7)] == [
+        (str(i), i, (16, 16)) for i in range(93, 100)
+    ]
+
+
+def test_what_was_collected_stays_when_its_slot_is_used_again():
+    store = filled(7, max_bytes=7 * SIZE)
+    found = store.collect(7)
+    for i in range(7, 14):
+        store.offer(str(i), np.full((16, 16), i, np.uint8), "zero", 0.5, float(i))
+    assert [int(s.sample[5, 5]) for s in found] == list(range(7))
 
 
 def test_only_newer_ones_are_collected():
