@@ -4,10 +4,10 @@ One sample goes through IO binding into preallocated numpy buffers (2.7 µs for 
 ``session.run`` and 32 µs of ``run_with_ort_values``); everything else through ``session.run``, which any number of
 threads may call at once.
 
-Without an arena each activation is a ``memalign`` of its own, whose holes glibc before 2.38 fills badly: a small CNN
-grew by 1 to 38 MiB within some thousand samples, by chance. A memory pattern makes it one allocation a call, but one
-pattern is kept for every shape that was seen. So single samples of small files have it, and batches, which come in
-many sizes, a session of their own without: it is made when a batch comes, and kept from the second batch on.
+Without an arena each activation is an allocation of its own, aligned, whose holes glibc before 2.38 fills badly: a
+small CNN grew by 1 to 38 MiB within some thousand samples, by chance. With one, the largest batch is kept for ever. So
+single samples of small files, which need the same each time, have an arena, and batches a session of their own without:
+it is made when a batch comes, and kept from the second batch on.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _DTYPES = {f"tensor({name})": name for name in tensors.DTYPES} | {
 }
 PROBED = 3
 """Samples in the run that tells what an output counts."""
-PATTERN_MAX_BYTES = 8 << 20
+APART_MAX_BYTES = 8 << 20
 """Largest file that is worth a second session: its weights are there twice while batches come."""
 _SILENT = 4
 """Severity below which ONNX Runtime prints nothing: what it has to say is in the exception."""
@@ -51,8 +51,8 @@ class OnnxRuntimeBackend:
         self._path, self._threads, self._where = path, threads, str(path)
         self.lock = threading.Lock()
         direct = tensors.direct(variant.inputs, variant.outputs)
-        self._apart = direct and not memory_arena and _size(path) <= PATTERN_MAX_BYTES
-        self._session: Any = _open(path, threads, memory_arena=memory_arena, pattern=self._apart)
+        self._apart = direct and not memory_arena and _size(path) <= APART_MAX_BYTES
+        self._session: Any = _open(path, threads, arena=memory_arena or self._apart, pattern=memory_arena)
         self._bulk: Any = None
         self._bulk_lock = threading.Lock()
         self._batches = 0
@@ -130,7 +130,7 @@ class OnnxRuntimeBackend:
         with self._bulk_lock:
             session = self._bulk
             if session is None and self._session is not None:
-                session = _open(self._path, self._threads, memory_arena=False)
+                session = _open(self._path, self._threads)
                 self._batches += 1
                 if self._batches > 1:  # the first may be the only one: that of the self-test
                     self._bulk = session
@@ -156,7 +156,7 @@ class OnnxRuntimeBackend:
 
 def signature_of(path: Path) -> FileSignature:
     """See :func:`edge_agent.backends.inspect.inspect_file`."""
-    session = _open(path, 1, memory_arena=False)
+    session = _open(path, 1)
     where = str(path)
     inputs = tuple(_spec(node, "input", where) for node in session.get_inputs())
     outputs = tuple(_spec(node, "output", where) for node in session.get_outputs())
@@ -203,15 +203,15 @@ def _size(path: Path) -> int:
         return 0  # opening it will say what is wrong
 
 
-def _open(path: Path, threads: int, *, memory_arena: bool, pattern: bool = False) -> Any:
+def _open(path: Path, threads: int, *, arena: bool = False, pattern: bool = False) -> Any:
     files.check(path, "onnxruntime")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.enable_cpu_mem_arena = memory_arena  # an arena keeps the largest batch's memory for ever
-    options.enable_mem_pattern = memory_arena or pattern
+    options.enable_cpu_mem_arena = arena  # it keeps the largest batch's memory for ever
+    options.enable_mem_pattern = pattern  # one for every shape it has seen, also without an arena
     options.log_severity_level = _SILENT
     try:
         return ort.InferenceSession(
