@@ -113,7 +113,7 @@ class SamplesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Bounds of the store of samples worth labelling. A device sends samples only when ``share`` is true."""
 
     share: bool = True
-    max_bytes: Bytes = 8 << 20
+    max_bytes: Bytes = 2 << 20
 
 
 class FeedbackConfig(Struct, frozen=True, forbid_unknown_fields=True):

@@ -6,7 +6,7 @@ import os
 from collections import deque
 from pathlib import Path
 
-import numpy as np
+from shared.quantiles import quantiles
 
 KEPT = 1024
 """Latencies kept for the percentiles; the median of 1,024 is within 2 % of its true rank."""
@@ -56,8 +56,8 @@ class Health:
         kept = self.latencies.copy()
         if not kept:
             return 0.0, 0.0
-        p50, p99 = np.percentile(kept, (50, 99))
-        return float(p50), float(p99)
+        p50, p99 = quantiles(kept, (0.5, 0.99))
+        return p50, p99
 
 
 def rss_mib() -> float:

@@ -31,6 +31,7 @@ from shared.errors import UNREADABLE, BackendError, NoVariantError, SelfTestErro
 from shared.files import inside, sha256_bytes, write_atomic
 from shared.manifest import Manifest, Variant, encode_manifest
 from shared.messages import SelectionRow
+from shared.quantiles import quantiles
 
 log = logging.getLogger("edge_agent.selection")
 
@@ -215,8 +216,8 @@ def measure(
         latencies = timed(engine.infer, _inputs(engine), seconds)
     finally:
         engine.close()
-    p50, p99 = np.percentile(latencies, (50, 99))
-    return row_of(variant, p50_us=float(p50), p99_us=float(p99), rss_mib=max(rss_mib() - before, 0.0))
+    p50, p99 = quantiles(latencies, (0.5, 0.99))
+    return row_of(variant, p50_us=p50, p99_us=p99, rss_mib=max(rss_mib() - before, 0.0))
 
 
 def timed(call: Any, inputs: NDArray[Any], seconds: float) -> NDArray[np.float64]:

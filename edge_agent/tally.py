@@ -10,6 +10,7 @@ import numpy as np
 from msgspec import Struct
 
 from shared.drift import WindowCounts
+from shared.quantiles import quantiles
 
 LATENCIES = 4096
 """Latencies of one report window kept for its percentiles; of more, the latest."""
@@ -73,13 +74,13 @@ class Tally:
 
     def figures(self) -> dict[str, Any]:
         """Those fields of a report that it knows."""
-        p50, p99 = np.percentile(self._latencies, (50, 99)) if self._latencies else (0.0, 0.0)
+        p50, p99 = quantiles(self._latencies, (0.5, 0.99)) if self._latencies else (0.0, 0.0)
         return {
             "samples": self.samples,
             "seconds": self._clock() - self._started,
             "errors": self.errors,
-            "p50_us": float(p50),
-            "p99_us": float(p99),
+            "p50_us": p50,
+            "p99_us": p99,
             "confidence": self._score_sum / self.samples if self.samples else 0.0,
         }
 

@@ -2,8 +2,9 @@
 
 A single sample is written and read where the interpreter keeps it: tensors of fixed shape stay where they are once
 allocated. Files with an open batch axis are resized for a batch, in an interpreter of its own where single samples use
-the first one's memory; it is made when a batch comes and keeps the last size. Files with a batch of one, and those that
-can't be resized after all (XNNPACK refuses some; others have the batch of one in a constant), are run row by row.
+the first one's memory; it is made when a batch comes, kept from the second batch on, and keeps the last size. Files
+with a batch of one, and those that can't be resized after all (XNNPACK refuses some; others have the batch of one in a
+constant), are run row by row.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class LiteRtBackend:
         self._graph: Graph | None = None
         self._bulk: Graph | None = None
         self._bulk_lock = threading.Lock()
+        self._batches = 0
         graph = Graph(path, threads)
         of_inputs = tensors.match(variant.inputs, graph.inputs, self._where, "input")
         of_outputs = tensors.match(variant.outputs, graph.outputs, self._where, "output")
@@ -171,9 +173,12 @@ class LiteRtBackend:
         with self._bulk_lock:
             if self._graph is None:
                 raise self._failed()
-            self._bulk = self._bulk or self._reopened()
+            graph = self._bulk or self._reopened()
+            self._batches += 1
+            if self._batches > 1:  # the first may be the only one: that of the self-test
+                self._bulk = graph
             try:
-                return _through(self._bulk, given)
+                return _through(graph, given)
             except REFUSALS as error:
                 self._bulk = None
                 raise self._failed(error) from error

@@ -89,11 +89,15 @@ def versions() -> str:
     return f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {', '.join(found)}"
 
 
+def environment() -> dict[str, str]:
+    """Of a command that imports this checkout's packages."""
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
 def run(command: Sequence[str | Path], seconds: float = 300) -> str:
     """What a command printed."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=environment, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=environment(), check=False)
     except subprocess.TimeoutExpired as error:
         raise NotMeasuredError(f"{Path(command[1]).name} took more than {seconds:g} s") from error
     if done.returncode:

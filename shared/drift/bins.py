@@ -23,6 +23,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from shared.errors import ProfileError
+from shared.quantiles import quantiles
 
 Floats = NDArray[np.float64]
 
@@ -64,8 +65,8 @@ def robust_sigma(values: Floats) -> float:
     if not len(finite) or finite.min() == finite.max():  # np.std of equal values is not always 0
         return 0.0
     deviation = float(np.std(finite))
-    low, high = np.quantile(finite, (0.25, 0.75))
-    quartiles = float(high - low) / 1.349
+    low, high = quantiles(finite, (0.25, 0.75))
+    quartiles = (high - low) / 1.349
     return min(quartiles, deviation) if quartiles > 0 else deviation
 
 
@@ -112,7 +113,8 @@ def fit_value(values: Floats, missing: int, bins: int, rng: np.random.Generator,
     order = np.lexsort((tiebreaks, values))
     values, tiebreaks = values[order], tiebreaks[order]
     inner = np.round(np.arange(1, bins) * (n + 1) / bins)
-    ranks = np.unique(np.clip(np.concatenate(([1.0], inner, [float(n)])), 1, n).astype(np.int64))
+    ranks = np.clip(np.concatenate(([1.0], inner, [float(n)])), 1, n).astype(np.int64)
+    ranks = ranks[np.concatenate(([True], ranks[1:] != ranks[:-1]))]  # they are in order; np.unique loads numpy.ma
     gaps = np.diff(np.concatenate(([0], ranks, [n + 1]))).astype(np.float64)
     bin_of = np.searchsorted(ranks, np.arange(1, n + 1), "left")
     half_ranks = np.searchsorted(values, values, "left") + np.searchsorted(values, values, "right")

@@ -50,6 +50,41 @@ def test_the_engine_loads_the_runtime_of_its_variant_only(release):
     assert "onnxruntime" not in loaded_by(run.replace("fp32-onnx", "fp32-litert"))
 
 
+LATER = (
+    *("tuf", "securesystemslib", "urllib3", "asyncio", "uvloop", "multiprocessing", "concurrent", "unittest"),
+    *("numpy.ma", "numpy.testing", "numpy.f2py", "numpy.fft", "numpy.polynomial", "numpy.ctypeslib"),
+)
+"""What costs a device some 0.2 to 3 MiB each, and only updates, HTTP or the trainer need."""
+
+
+def modules_after(statement):
+    result = python(f"{statement}\nimport sys\nprint(*sorted(sys.modules))")
+    assert result.returncode == 0, result.stderr
+    return set(result.stdout.split())
+
+
+def test_an_engine_that_watches_has_loaded_nothing_for_other_work(release):
+    run = f"""
+import numpy as np
+from edge_agent import Engine
+from pathlib import Path
+path = next(Path({str(release)!r}).rglob("*.onnx"))
+engine = Engine.load(path, learn=50)
+sample = np.zeros(engine.manifest.sample.shape, engine.manifest.sample.dtype)
+for turn in range(200):
+    engine.infer(sample + sample.dtype.type(turn % 7))
+assert engine.monitor.ready
+engine.monitor.report()
+engine.health.percentiles()
+"""
+    assert modules_after(run) & {*LATER, "ssl", "sqlite3", "paho", "argparse"} == set()
+
+
+def test_the_agent_of_a_fleet_has_loaded_nothing_for_an_update_that_has_not_come():
+    run = "import edge_agent.commands.run, edge_agent.service.loop; from edge_agent.updates import Updater"
+    assert modules_after(run) & set(LATER) == set()
+
+
 @pytest.mark.parametrize("kind", ["package", "module"])
 def test_a_stranger_called_shared_beside_a_script_is_named(tmp_path, kind):
     stranger = tmp_path / ("shared.py" if kind == "module" else "shared/__init__.py")

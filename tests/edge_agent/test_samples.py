@@ -36,11 +36,50 @@ def test_a_sample_larger_than_the_store_is_not_kept():
     assert [s.id for s in store.collect(9)] == ["0", "1", "2"]
 
 
-def test_a_sample_of_another_size_pushes_out_as_many_as_it_needs():
-    store = filled(4, max_bytes=4 * SIZE)
-    store.offer("big", np.zeros(256 + SIZE, np.uint8), "zero", 0.5, 9.0)
-    assert [s.id for s in store.collect(9)] == ["2", "3", "big"]
-    assert store.bytes == 4 * SIZE
+def test_samples_of_other_shapes_and_dtypes_are_kept_beside_the_others():
+    store = filled(4, max_bytes=6 * SIZE)
+    for name, sample in (("wide", np.full((8, 32), 5, np.uint8)), ("signed", np.full((16, 16), -5, np.int8))):
+        store.offer(name, sample, "zero", 0.5, 9.0)
+    store.offer("4", np.full((16, 16), 4, np.uint8), "zero", 0.5, 9.0)
+    found = store.collect(9)
+    assert [s.id for s in found] == ["1", "2", "3", "wide", "signed", "4"]
+    assert [int(s.sample[0, 0]) for s in found] == [1, 2, 3, 5, -5, 4]
+    assert found[3].sample.shape == (8, 32)
+    assert found[4].sample.dtype == np.int8
+    assert store.bytes == 6 * SIZE
+
+
+@given(st.lists(st.sampled_from([(4,), (2, 2), (50,), (300,)]), max_size=60), st.integers(1, 4000))
+def test_whatever_comes_the_newest_are_kept_as_they_were(shapes, max_bytes):
+    store = SampleStore(max_bytes)
+    expected = []
+    for i, shape in enumerate(shapes):
+        sample = np.full(shape, i, np.uint8)
+        store.offer(str(i), sample, "", 0.0, float(i))
+        if sample.nbytes + OVERHEAD_BYTES <= max_bytes:
+            expected.append((str(i), sample))
+            while sum(s.nbytes + OVERHEAD_BYTES for _, s in expected) > max_bytes:
+                expected.pop(0)
+    found = store.collect(99)
+    assert [s.id for s in found] == [name for name, _ in expected]
+    for one, (_, sample) in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.sample, sample)
+    assert store.bytes == sum(s.nbytes + OVERHEAD_BYTES for _, s in expected)
+
+
+def test_samples_come_back_as_they_were_after_many_rounds():
+    store = filled(100, max_bytes=7 * SIZE)
+    assert [(s.id, int(s.sample[0, 0]), s.sample.shape) for s in store.collect(7)] == [
+        (str(i), i, (16, 16)) for i in range(93, 100)
+    ]
+
+
+def test_what_was_collected_stays_when_its_slot_is_used_again():
+    store = filled(7, max_bytes=7 * SIZE)
+    found = store.collect(7)
+    for i in range(7, 14):
+        store.offer(str(i), np.full((16, 16), i, np.uint8), "zero", 0.5, float(i))
+    assert [int(s.sample[5, 5]) for s in found] == list(range(7))
 
 
 def test_only_newer_ones_are_collected():

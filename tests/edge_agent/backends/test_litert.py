@@ -55,9 +55,20 @@ def test_file_with_the_batch_of_one_in_a_constant_runs_row_by_row(files, allocat
 def test_batches_of_the_same_size_plan_memory_once(files, allocations):
     model = MODELS["mlp"]
     backend = opened(files / "mlp.tflite", "mlp")
+    backend.run(model.feeds(5))
+    tried = len(allocations)
     for n in (5, 1, 5, 5, 1):
         backend.run(model.feeds(n))
-    assert len(allocations) == 3  # for single samples; for the second interpreter; for five
+    assert len(allocations) == tried + 2  # for the second interpreter; for five
+
+
+def test_memory_of_a_lone_batch_is_not_kept(files):
+    model = MODELS["mlp"]
+    backend = opened(files / "mlp.tflite", "mlp")
+    backend.run(model.feeds(5))
+    assert backend._bulk is None
+    backend.run(model.feeds(5))
+    assert backend._bulk is not None
 
 
 def test_single_samples_do_not_wait_for_a_batch(files):

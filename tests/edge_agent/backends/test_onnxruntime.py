@@ -78,6 +78,27 @@ def test_memory_stays_flat_while_shapes_change_unless_the_arena_is_wanted(write)
     assert grown("arena")[1] > 80  # two 8 x 16 x 400 x 400 activations, kept
 
 
+def test_single_samples_have_an_arena_and_batches_a_session_without(write):
+    model = MODELS["mlp"]
+    backend = open_backend(model.variant(".onnx"), write(mlp_onnx("n")))
+    assert backend._session.get_session_options().enable_cpu_mem_arena
+    for n in (2, 3, 4):
+        feeds = model.feeds(n)
+        np.testing.assert_allclose(backend.run(feeds)["y"], model.reference(feeds)["y"], atol=1e-5)
+        assert (backend._bulk is None) == (n == 2)  # a lone batch, the self-test's, leaves nothing at all
+    assert not backend._bulk.get_session_options().enable_cpu_mem_arena
+
+
+def test_the_weights_of_a_large_file_are_there_once(write, monkeypatch):
+    monkeypatch.setattr("edge_agent.backends.onnxruntime.APART_MAX_BYTES", 100)
+    model = MODELS["mlp"]
+    backend = open_backend(model.variant(".onnx"), write(mlp_onnx("n")))
+    for n in (2, 3):
+        backend.run(model.feeds(n))
+    assert backend._bulk is None
+    assert not backend._session.get_session_options().enable_cpu_mem_arena
+
+
 def test_run_needs_no_lock(write):
     model = MODELS["mlp"]
     backend = open_backend(model.variant(".onnx"), write(mlp_onnx("n")))
