@@ -5,6 +5,9 @@ Invariants, held by ``tests/edge_agent/server/test_connection.py`` and the fuzz 
 1. Each request gets one response, in its order; while one is answered at most what one read brought waits behind it.
 2. What a client can make the server keep is bounded: header, body, requests that wait, responses that it does not read.
 3. A request that cannot be read is refused, and with it the rest of the connection; what came before it is answered.
+
+A client sends the same head again and again, so what httptools made of one is kept (:class:`Heads`) and found by its
+bytes. Only a request that comes alone and whole, between two others, is looked for there.
 """
 
 from __future__ import annotations
@@ -27,19 +30,75 @@ BODY_RATE = 64 << 10
 LINGER = 2.0
 """Seconds in which a refused client may read why, before its connection is cut."""
 CHUNKED_OVERHEAD = 2
+KEPT_HEADS = 256
+KEPT_HEAD_BYTES = 1024
+"""Longer heads are rare and are read each time."""
+HEAD_END = b"\r\n\r\n"
+UNKEPT = (b"transfer-encoding", b"upgrade", b"expect")
+"""Headers with which there is more to a request than its head and a length."""
 
 
-class Request:
-    """One whole request. ``headers`` have names in lower case."""
+class Head:
+    """What a request says before its body. ``headers`` have names in lower case; ``length`` is that of the body."""
 
-    __slots__ = ("body", "headers", "keep", "method", "url")
+    __slots__ = ("headers", "keep", "length", "method", "url")
 
-    def __init__(self, method: bytes, url: bytes, headers: dict[bytes, bytes], body: bytes, *, keep: bool) -> None:
+    def __init__(self, method: bytes, url: bytes, headers: dict[bytes, bytes], length: int, *, keep: bool) -> None:
         self.method = method
         self.url = url
         self.headers = headers
-        self.body = body
+        self.length = length
         self.keep = keep
+
+
+class Heads:
+    """Heads that were read and admitted, by their bytes: the same bytes would be read the same way again.
+
+    Looked up by hash, which is seeded, so the time it takes tells nothing about a token in another client's head.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Head] = {}
+        self.find = self._known.get
+
+    def keep(self, data: bytes, head: Head) -> None:
+        """``data`` was one request, its head read from the initial state of a parser, and perhaps something behind it.
+
+        Kept is what leaves no doubt where the head ends: each line of it ends in CRLF, the first empty line is its
+        end, and the body is all that follows.
+        """
+        end = data.find(HEAD_END) + 4
+        if end < 4 or end > KEPT_HEAD_BYTES or len(data) != end + head.length or not head.keep:
+            return
+        text = data[:end]
+        lines = text.count(b"\r\n")
+        if text.startswith(b"\r\n") or text.count(b"\n") != lines or text.count(b"\r") != lines:
+            return
+        if any(name in head.headers for name in UNKEPT):
+            return
+        if len(self._known) >= KEPT_HEADS:
+            self._known.clear()
+        self._known[text] = head
+
+
+class Request:
+    """One whole request; its body is what ``data`` has from ``start`` on.
+
+    ``alone``: nothing else of this client waits or has come, so the answer may be given at once.
+    """
+
+    __slots__ = ("alone", "data", "head", "start")
+
+    def __init__(self, head: Head, data: bytes, start: int = 0, *, alone: bool = False) -> None:
+        self.head = head
+        self.data = data
+        self.start = start
+        self.alone = alone
+
+    @property
+    def body(self) -> bytes:
+        """The body by itself."""
+        return self.data[self.start :] if self.start else self.data
 
 
 class Handler(Protocol):
@@ -48,6 +107,7 @@ class Handler(Protocol):
     config: HttpConfig
     now: float
     held: int
+    heads: Heads
 
     def opened(self, connection: Connection) -> None:
         """A client came."""
@@ -77,6 +137,8 @@ class Connection(asyncio.Protocol):
         self.served = False
         self._transport: asyncio.Transport | None = None
         self._parser: Any = httptools.HttpRequestParser(self)
+        self._heads = app.heads
+        self._first: bytes | None = None  # what one read brought, while the request at its beginning is read
         self._pumping = False
         self._paused = False  # the client does not read
         self._stopped = False  # we do not
@@ -111,6 +173,14 @@ class Connection(asyncio.Protocol):
         """Bytes of any number of requests."""
         if self._final:
             return
+        if not (self._reading or self.busy or self.pending or self._paused or self._stopped):
+            end = data.find(HEAD_END) + 4
+            head = self._heads.find(data[:end])
+            if head is not None and len(data) == end + head.length:
+                self.busy = True
+                self.app.handle(Request(head, data, end, alone=True), self)
+                return
+            self._first = data
         self._received += len(data)
         try:
             self._parser.feed_data(data)
@@ -118,6 +188,7 @@ class Connection(asyncio.Protocol):
             self._ignore_upgrade(data[error.args[0] :])
         except httptools.HttpParserError as error:
             self.refuse(HttpError(400, f"malformed HTTP request: {error}"))
+        self._first = None
         if self._reading and not self._final:
             if self._in_head and self._received > self.config.max_header_bytes:
                 self.refuse(HttpError(431, f"the header is longer than {self.config.max_header_bytes} bytes"))
@@ -224,7 +295,11 @@ class Connection(asyncio.Protocol):
             b"connection" not in self._headers or self._parser.get_http_version() != "1.0"
         )
         self._final = not keep
-        request = Request(self._parser.get_method(), self._url, self._headers, body, keep=keep)
+        head = Head(self._parser.get_method(), self._url, self._headers, len(body), keep=keep)
+        if self._first is not None:
+            self._heads.keep(self._first, head)
+            self._first = None
+        request = Request(head, body)
         if self.busy or self._paused or self.pending:
             self.pending.append(request)
         else:
