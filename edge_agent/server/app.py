@@ -25,11 +25,12 @@ from edge_agent.server.bodies import plain_body
 from edge_agent.server.bulk import FOREIGN, BulkRunner
 from edge_agent.server.clients import LIVE, READY, Clients
 from edge_agent.server.config import HttpConfig
-from edge_agent.server.connection import Connection, Request
+from edge_agent.server.connection import Connection
 from edge_agent.server.exposition import render
+from edge_agent.server.heads import Request
 from edge_agent.server.metrics import ServerMetrics
 from edge_agent.server.model import Model, server_metadata
-from edge_agent.server.replies import BINARY, JSON, TEXT, HttpError, error_body, reply, status_of
+from edge_agent.server.replies import CLOSE, JSON, TEXT, HttpError, binary_reply, error_body, reply, status_of
 from edge_agent.server.request import Plan
 from shared.errors import UNREADABLE, BackendError, InputError, SanderlingError, one_line
 
@@ -90,7 +91,7 @@ class App(Clients):
     def refusal(self, error: HttpError) -> bytes:
         """The response to a request that could not be read."""
         self.metrics.count("refused", error.status)
-        headers = b"Connection: close\r\n" + error.headers
+        headers = CLOSE + error.headers
         return reply(error.status, error_body(str(error)), headers=headers, date=self.date)
 
     # requests
@@ -181,27 +182,25 @@ class App(Clients):
         header = headers.get(b"inference-header-content-length")
         plan, samples = model.read(data, None if header is None else _length(header), begin)
         self.metrics.received_bytes += len(data) - begin
+        if request.alone and self.lone and plan.count == 1 and plan.deadline_ms is None:
+            outcome = scheduler.infer_now(samples, plan.id)
+            if outcome is not None:
+                self._answered(outcome, plan, model, start, request, connection)
+                return
+        self._submit(plan, samples, model, start, request, connection)
+
+    def _submit(
+        self, plan: Plan, samples: Any, model: Model, start: float, request: Request, connection: Connection
+    ) -> None:
+        def done(outcome: Answer | Sequence[Answer] | SanderlingError) -> None:
+            self._answered(outcome, plan, model, start, request, connection)
+
         if plan.count == 1:
-            if request.alone and self.lone and plan.deadline_ms is None:
-                outcome = scheduler.infer_now(samples, plan.id)
-                if outcome is not None:
-                    self._answered(outcome, plan, model, start, request, connection)
-                    return
-            scheduler.submit(
-                samples,
-                plan.id,
-                plan.deadline_ms,
-                lambda outcome: self._answered(outcome, plan, model, start, request, connection),
-            )
-        else:
-            ids = None if plan.id is None else [f"{plan.id}-{index}" for index in range(plan.count)]
-            self._bulk.submit(
-                model.engine,
-                samples,
-                plan.count,
-                ids,
-                lambda outcome: self._answered(outcome, plan, model, start, request, connection),
-            )
+            assert self._scheduler is not None
+            self._scheduler.submit(samples, plan.id, plan.deadline_ms, done)
+            return
+        ids = None if plan.id is None else [f"{plan.id}-{index}" for index in range(plan.count)]
+        self._bulk.submit(model.engine, samples, plan.count, ids, done)
 
     def _answered(
         self,
@@ -220,12 +219,16 @@ class App(Clients):
         except Exception as error:
             self._fail("infer", error, request, connection)
             return
+        keep = request.head.keep
         if binaries:
-            headers = b"Inference-Header-Content-Length: %d\r\n" % len(body)
-            self._send("infer", b"".join((body, *binaries)), request, connection, kind=BINARY, headers=headers)
+            response = binary_reply(body, b"".join(binaries), self.date, keep=keep)
         else:
-            self._send("infer", body, request, connection)
-        self.metrics.inferred(perf_counter() - start)
+            response = reply(200, body, headers=b"" if keep else CLOSE, date=self.date)
+        metrics = self.metrics
+        metrics.count("infer", 200)
+        metrics.sent_bytes += len(response)
+        connection.respond(response, keep=keep)
+        metrics.inferred(perf_counter() - start)
 
     def _feedback(self, request: Request, connection: Connection) -> None:
         assert self._current is not None
@@ -296,7 +299,7 @@ class App(Clients):
         self.metrics.count(route, status)
         keep = request.head.keep
         if not keep:
-            headers += b"Connection: close\r\n"
+            headers += CLOSE
         response = reply(status, body, kind, headers=headers, date=self.date, head_only=request.head.method == b"HEAD")
         self.metrics.sent_bytes += len(response)
         connection.respond(response, keep=keep)

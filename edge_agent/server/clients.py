@@ -9,7 +9,8 @@ from time import time
 from typing import TYPE_CHECKING
 
 from edge_agent.server.config import HttpConfig
-from edge_agent.server.connection import Connection, Heads
+from edge_agent.server.connection import Connection
+from edge_agent.server.heads import Heads
 from edge_agent.server.replies import HttpError
 
 if TYPE_CHECKING:

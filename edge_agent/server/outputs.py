@@ -65,7 +65,7 @@ class Form:
 class Bodies:
     """Writes for one model."""
 
-    def __init__(self, name: str, version: str, fields: Fields, labels: Sequence[str]) -> None:
+    def __init__(self, name: str, version: str, fields: Fields, labels: tuple[str, ...]) -> None:
         self._fields = fields
         self._labels = labels
         self._start = b'{"model_name":%b,"model_version":%b,"id":' % (_encode(name), _encode(version))
