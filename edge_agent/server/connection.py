@@ -105,7 +105,7 @@ class Connection(asyncio.Protocol):
         """Bytes of any number of requests."""
         if self._final:
             return
-        if not (self._reading or self.busy or self.pending or self._paused or self._stopped):
+        if not (self._reading or self.busy or self._paused):  # then nothing waits, either
             end = data.find(HEAD_END) + 4
             head = self._heads.find(data[:end])
             if head is not None and len(data) == end + head.length:

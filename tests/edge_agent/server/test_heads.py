@@ -52,7 +52,7 @@ def in_single_bytes(peer: Peer, data: bytes) -> tuple[bytes, bool]:
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     chosen=st.lists(st.sampled_from(REQUESTS), min_size=1, max_size=6),
     cuts=st.lists(st.integers(0, 2000), max_size=4),
@@ -87,6 +87,45 @@ def test_a_head_that_differs_in_one_byte_is_another(whole, flip):
         client = Client(quick)
         assert (client.feed(other), client.transport.closed) == in_single_bytes(slow, other), other
         client.leave()
+
+
+@pytest.mark.parametrize("whole", [JSON, REQUESTS[4], request("GET", "/v2")])
+def test_a_known_head_cut_anywhere_or_with_another_behind(whole):
+    client = Client(Peer())
+    good = client.feed(whole)
+    for cut in range(1, len(whole)):
+        client.give(whole[:cut])
+        assert client.transport.written == b""
+        assert client.connection._first is None
+        assert client.feed(whole[cut:]) == good
+        if whole is not REQUESTS[4]:  # as many ids are made as there are requests
+            assert client.feed(whole + whole[:cut]) == good
+            assert client.feed(whole[cut:] + whole) == good * 2
+
+
+def test_a_known_request_inside_a_body_is_a_body():
+    client = Client(Peer())
+    client.feed(JSON)
+    head = request("POST", INFER, content_length=len(JSON))
+    assert client.feed(head) == b""
+    assert client.feed(JSON).startswith(b"HTTP/1.1 400")
+    assert client.feed(head, JSON).count(b"HTTP/1.1") == 1
+
+
+def test_a_known_request_waits_for_the_one_before_and_for_a_client_who_does_not_read():
+    client = Client(Peer())
+    second = request("POST", INFER, infer_json(X[1], id="second"))
+    good = client.feed(JSON), client.feed(second)
+    Client(client.peer)  # no longer alone: answers come from the queue
+    for whole in (JSON, second, JSON):
+        client.give(whole)
+    assert client.feed() == b""
+    client.peer.loop.run()
+    assert client.feed(b"") == good[0] + good[1] + good[0]
+    client.connection.pause_writing()
+    assert client.feed(JSON, second) == b""
+    client.connection.resume_writing()
+    assert client.feed(b"") == good[0] + good[1]
 
 
 def test_same_head_and_another_body():
@@ -199,11 +238,11 @@ def test_a_failure_at_once_is_told_like_any_other():
 def test_a_deadline_goes_through_the_queue(timeout):
     peer = Peer()
     client = Client(peer)
-    client.feed(JSON)
-    turns = peer.loop.turns
-    reply = client.feed(request("POST", INFER, infer_json(X[0], parameters={"timeout": timeout})))
-    assert reply.startswith(b"HTTP/1.1 504" if timeout < 1 else b"HTTP/1.1 200")
-    assert peer.loop.turns > turns
+    whole = request("POST", INFER, infer_json(X[0], parameters={"timeout": timeout}))
+    for _ in range(3):
+        turns = peer.loop.turns
+        assert client.feed(whole).startswith(b"HTTP/1.1 504" if timeout < 1 else b"HTTP/1.1 200")
+        assert peer.loop.turns > turns
 
 
 def test_a_deadline_for_all_goes_through_the_queue():

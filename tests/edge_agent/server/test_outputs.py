@@ -82,6 +82,20 @@ def test_answers_before_change_nothing(several, names, binary):
         assert written(writer, asked, given_) == written(bodies(), asked, given_)
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize("name", VALUES)
+@pytest.mark.parametrize("names", [(), None])
+def test_any_value_after_any_other(name, names, binary):
+    asked = plan((name,) if names is None else names, binary=binary)
+    for first in VALUES[name]:
+        for second in VALUES[name]:
+            writer = bodies()
+            written(writer, asked, answer({name: first}))
+            given_ = answer({name: second})
+            assert written(writer, asked, given_) == written(bodies(), asked, given_)
+
+
 @pytest.mark.parametrize("binary", [True, False])
 def test_the_short_way_is_taken(binary, monkeypatch):
     writer = bodies()
