@@ -115,17 +115,25 @@ def test_a_known_request_inside_a_body_is_a_body():
 def test_a_known_request_waits_for_the_one_before_and_for_a_client_who_does_not_read():
     client = Client(Peer())
     second = request("POST", INFER, infer_json(X[1], id="second"))
-    good = client.feed(JSON), client.feed(second)
+    live = request("GET", "/v2/health/live")
+    good = client.feed(JSON), client.feed(second), client.feed(live)
     Client(client.peer)  # no longer alone: answers come from the queue
-    for whole in (JSON, second, JSON):
+    for whole in (JSON, live, second):
         client.give(whole)
-    assert client.feed() == b""
-    client.peer.loop.run()
-    assert client.feed(b"") == good[0] + good[1] + good[0]
+    assert client.transport.written == b""
+    assert client.feed(b"") == good[0] + good[2] + good[1]
     client.connection.pause_writing()
     assert client.feed(JSON, second) == b""
     client.connection.resume_writing()
     assert client.feed(b"") == good[0] + good[1]
+
+
+def test_a_binary_answer_says_that_it_is_the_last():
+    client = Client(Peer())
+    whole = request("POST", INFER, BINARY, inference_header_content_length=HEADER, connection="close")
+    head, _, _ = client.feed(whole).partition(b"\r\n\r\n")
+    assert b"Connection: close" in head.split(b"\r\n")
+    assert client.transport.closed
 
 
 def test_same_head_and_another_body():
