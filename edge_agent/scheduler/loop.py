@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from concurrent.futures import Future, ThreadPoolExecutor
 
+_TOLD = (Answer, SanderlingError)
 Done = Callable[[Answer | SanderlingError], None]
 
 FOREVER = float("inf")
@@ -100,6 +101,17 @@ class LoopScheduler:
             else:
                 self._loop.call_soon(self._flush)
 
+    def infer_now(self, sample: Any, id: str | None) -> Answer | SanderlingError | None:  # noqa: A002
+        """The outcome of ``sample``, run before this returns, or ``None``: it must be submitted.
+
+        Only what :meth:`submit` would run alone and next anyway is run: calls are known to be short, nothing waits,
+        nothing runs beside the loop, no deadline holds and no timer gathers a batch. For a caller who knows that
+        nobody else is about to submit.
+        """
+        if self._woken or self._waiting or self._closed or self._wait or not self._times.short:
+            return None
+        return None if self._deadline is not None else self._run_one(sample, id)
+
     def swap(self, engine: Runner) -> None:
         """Run ``engine`` from the next batch on. One that runs in the thread beside ends with the old one."""
         self._use(engine)
@@ -144,20 +156,23 @@ class LoopScheduler:
         self._again()
 
     def _run_plain(self, request: Request) -> float:
-        """The path of most requests: alone, no deadline, nothing shared. Returns the time after it."""
+        """The path of most requests: no deadline, nothing shared. Returns the time after it."""
         request.state = State.GONE
-        start = self._clock()
+        self._tell(request, self._run_one(request.sample, request.id))
+        return self._clock()
+
+    def _run_one(self, sample: Any, id: str | None) -> Answer | SanderlingError:  # noqa: A002
+        clock = self._clock
+        start = clock()
         try:
-            answer = self._engine.infer(request.sample, request.id)
+            answer = self._engine.infer(sample, id)
         except Exception as error:
             self._counters.outcome(error)
-            self._tell(request, error)
-            return self._clock()
-        end = self._clock()
+            return _told(error)
+        end = clock()
         self._times.add(1, end - start, end)
         self._counters.done += 1
-        self._tell(request, answer)
-        return end
+        return answer
 
     def _again(self) -> None:
         self._woken = bool(self._waiting)
@@ -230,12 +245,17 @@ class LoopScheduler:
             self._tell(request, error)
 
     def _tell(self, request: Request, outcome: Outcome) -> None:
-        if not isinstance(outcome, Answer | SanderlingError):
-            outcome = BackendError(f"the engine failed: {one_line(outcome)}")
         try:
-            request.caller(outcome)
+            request.caller(_told(outcome))
         except Exception as error:
             self._loop.call_exception_handler({"message": "a callback of the scheduler failed", "exception": error})
+
+
+def _told(outcome: Outcome) -> Answer | SanderlingError:
+    """What is none of our errors is a fault of the engine."""
+    if isinstance(outcome, _TOLD):
+        return outcome
+    return BackendError(f"the engine failed: {one_line(outcome)}")
 
 
 def _running_loop() -> AbstractEventLoop:

@@ -13,12 +13,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import hmac
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from email.utils import formatdate
-from time import perf_counter, time
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
@@ -26,13 +23,15 @@ import msgspec
 
 from edge_agent.server.bodies import plain_body
 from edge_agent.server.bulk import FOREIGN, BulkRunner
+from edge_agent.server.clients import LIVE, READY, Clients
 from edge_agent.server.config import HttpConfig
-from edge_agent.server.connection import Connection, Request
+from edge_agent.server.connection import Connection
 from edge_agent.server.exposition import render
+from edge_agent.server.heads import Request
 from edge_agent.server.metrics import ServerMetrics
 from edge_agent.server.model import Model, server_metadata
-from edge_agent.server.replies import BINARY, JSON, TEXT, HttpError, error_body, reply, status_of
-from edge_agent.server.request import Plan, first_of
+from edge_agent.server.replies import CLOSE, JSON, TEXT, HttpError, binary_reply, error_body, reply, status_of
+from edge_agent.server.request import Plan
 from shared.errors import UNREADABLE, BackendError, InputError, SanderlingError, one_line
 
 if TYPE_CHECKING:
@@ -45,9 +44,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LIVE, READY = b"/v2/health/live", b"/v2/health/ready"
 KEPT_PATHS = 64
-DRAIN_EVERY = 0.005
 NOT_READY = "no release is loaded yet; try again later"
 
 Handler = Callable[[Request, Connection], None]
@@ -68,7 +65,7 @@ class Truth(msgspec.Struct):
     truth: str | float
 
 
-class App:
+class App(Clients):
     """Answers requests in one loop. ``engine`` is asked for each request: it changes with an update."""
 
     def __init__(
@@ -80,10 +77,7 @@ class App:
         token: bytes | None,
         loop: AbstractEventLoop,
     ) -> None:
-        self.config = config
-        self.held = 0
-        self.now = loop.time()
-        self.connections: set[Connection] = set()
+        super().__init__(config, token, loop)
         self.metrics = ServerMetrics()
         self._engine = engine
         self._current: Engine | None = None
@@ -92,59 +86,13 @@ class App:
         self._scheduler_config = scheduler
         self._bulk = BulkRunner(loop)
         self._more = metrics
-        self._authorization = None if token is None else b"bearer " + token
-        self._loop = loop
-        self._date = b""
-        self._ticking = False
         self._paths: dict[bytes, Route] = {}
-
-    # connections
-
-    def opened(self, connection: Connection) -> None:
-        """A client came. Where there is no room, the one that has been idle longest makes it."""
-        if not self._ticking:
-            self._ticking = True
-            self._tick()
-        if len(self.connections) >= self.config.max_connections:
-            idle = min((c for c in self.connections if c.idle), key=lambda c: c.idle_since, default=None)
-            if idle is None:
-                connection.refuse(HttpError(503, "too many connections; try again later", b"Retry-After: 1\r\n"))
-            else:
-                idle.close()
-                self.connections.discard(idle)
-        self.connections.add(connection)
-
-    def closed(self, connection: Connection) -> None:
-        """A client went."""
-        self.connections.discard(connection)
-
-    def _tick(self) -> None:
-        """The clock of the timeouts and of the Date header; it stops when nobody is connected."""
-        self.now = self._loop.time()
-        self._date = b"Date: %b\r\n" % formatdate(time(), usegmt=True).encode()
-        for connection in tuple(self.connections):
-            connection.check(self.now)
-        if self.connections:
-            self._loop.call_later(min(1.0, self.config.read_seconds / 4, self.config.idle_seconds / 4), self._tick)
-        else:
-            self._ticking = False
-
-    def admit(self, method: bytes, url: bytes, headers: dict[bytes, bytes]) -> HttpError | None:
-        """Who has no token gets no further than the health checks; a body needs its length."""
-        if self._authorization is not None and url not in {LIVE, READY}:
-            scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-            given = scheme.lower() + b" " + token.strip()
-            if not hmac.compare_digest(given, self._authorization):
-                return HttpError(401, "a bearer token is needed", b"WWW-Authenticate: Bearer\r\n")
-        if method == b"POST" and b"content-length" not in headers and b"transfer-encoding" not in headers:
-            return HttpError(411, "a POST needs a Content-Length, 0 where there is no body")
-        return None
 
     def refusal(self, error: HttpError) -> bytes:
         """The response to a request that could not be read."""
         self.metrics.count("refused", error.status)
-        headers = b"Connection: close\r\n" + error.headers
-        return reply(error.status, error_body(str(error)), headers=headers, date=self._date)
+        headers = CLOSE + error.headers
+        return reply(error.status, error_body(str(error)), headers=headers, date=self.date)
 
     # requests
 
@@ -155,8 +103,8 @@ class App:
             engine = self._engine()
             if engine is not self._current:
                 self._use(engine)
-            route = self._paths.get(request.url) or self._resolve(request.url)
-            if request.method == route.method or (request.method == b"HEAD" and route.method == b"GET"):
+            route = self._paths.get(request.head.url) or self._resolve(request.head.url)
+            if request.head.method == route.method or (request.head.method == b"HEAD" and route.method == b"GET"):
                 route.handler(request, connection)
             else:
                 error = HttpError(405, f"expected {route.method.decode()} here", b"Allow: %b\r\n" % route.method)
@@ -227,33 +175,36 @@ class App:
         model, scheduler = self._model, self._scheduler
         assert model is not None
         assert scheduler is not None
-        headers = request.headers
-        body = request.body
+        headers, data, begin = request.head.headers, request.data, request.start
         if b"content-encoding" in headers:
-            body = plain_body(body, headers[b"content-encoding"], self.config.max_body_bytes)
+            data = plain_body(request.body, headers[b"content-encoding"], self.config.max_body_bytes)
+            begin = 0
         header = headers.get(b"inference-header-content-length")
-        plan, samples = model.read(body, None if header is None else _length(header))
-        self.metrics.received_bytes += len(body)
+        plan, samples = model.read(data, None if header is None else _length(header), begin)
+        self.metrics.received_bytes += len(data) - begin
+        if request.alone and self.lone and plan.count == 1 and plan.deadline_ms is None:
+            outcome = scheduler.infer_now(samples, plan.id)
+            if outcome is not None:
+                self._answered(outcome, plan, model, start, request, connection)
+                return
+        self._submit(plan, samples, model, start, request, connection)
+
+    def _submit(
+        self, plan: Plan, samples: Any, model: Model, start: float, request: Request, connection: Connection
+    ) -> None:
+        def done(outcome: Answer | Sequence[Answer] | SanderlingError) -> None:
+            self._answered(outcome, plan, model, start, request, connection)
+
         if plan.count == 1:
-
-            def done(outcome: Answer | SanderlingError) -> None:
-                found = outcome if isinstance(outcome, SanderlingError) else (outcome,)
-                self._answered(found, plan, model, start, request, connection)
-
-            scheduler.submit(first_of(samples), plan.id, plan.deadline_ms, done)
-        else:
-            ids = None if plan.id is None else [f"{plan.id}-{index}" for index in range(plan.count)]
-            self._bulk.submit(
-                model.engine,
-                samples,
-                plan.count,
-                ids,
-                lambda outcome: self._answered(outcome, plan, model, start, request, connection),
-            )
+            assert self._scheduler is not None
+            self._scheduler.submit(samples, plan.id, plan.deadline_ms, done)
+            return
+        ids = None if plan.id is None else [f"{plan.id}-{index}" for index in range(plan.count)]
+        self._bulk.submit(model.engine, samples, plan.count, ids, done)
 
     def _answered(
         self,
-        outcome: Sequence[Answer] | SanderlingError,
+        outcome: Answer | Sequence[Answer] | SanderlingError,
         plan: Plan,
         model: Model,
         start: float,
@@ -268,12 +219,16 @@ class App:
         except Exception as error:
             self._fail("infer", error, request, connection)
             return
+        keep = request.head.keep
         if binaries:
-            headers = b"Inference-Header-Content-Length: %d\r\n" % len(body)
-            self._send("infer", b"".join((body, *binaries)), request, connection, kind=BINARY, headers=headers)
+            response = binary_reply(body, b"".join(binaries), self.date, keep=keep)
         else:
-            self._send("infer", body, request, connection)
-        self.metrics.inferred(perf_counter() - start)
+            response = reply(200, body, headers=b"" if keep else CLOSE, date=self.date)
+        metrics = self.metrics
+        metrics.count("infer", 200)
+        metrics.sent_bytes += len(response)
+        connection.respond(response, keep=keep)
+        metrics.inferred(perf_counter() - start)
 
     def _feedback(self, request: Request, connection: Connection) -> None:
         assert self._current is not None
@@ -342,10 +297,10 @@ class App:
         headers: bytes = b"",
     ) -> None:
         self.metrics.count(route, status)
-        keep = request.keep
+        keep = request.head.keep
         if not keep:
-            headers += b"Connection: close\r\n"
-        response = reply(status, body, kind, headers=headers, date=self._date, head_only=request.method == b"HEAD")
+            headers += CLOSE
+        response = reply(status, body, kind, headers=headers, date=self.date, head_only=request.head.method == b"HEAD")
         self.metrics.sent_bytes += len(response)
         connection.respond(response, keep=keep)
 
@@ -360,22 +315,10 @@ class App:
             status, headers, message = 500, b"", f"the server failed: {one_line(error)}"
         self._send(route, error_body(message), request, connection, status=status, headers=headers)
 
-    async def drain(self, seconds: float) -> None:
-        """Wait for requests that are under way, but no longer than ``seconds``; close the connections without any."""
-        end = self._loop.time() + seconds
-        while True:
-            for connection in tuple(self.connections):
-                if connection.idle:
-                    connection.close()
-            await asyncio.sleep(DRAIN_EVERY)
-            if not self.connections or self._loop.time() >= end:
-                return
-
     def close(self) -> None:
         """Cut every connection."""
         self._bulk.close()
-        for connection in tuple(self.connections):
-            connection.abort()
+        super().close()
 
 
 def _blamed(error: SanderlingError, model: Model) -> SanderlingError:

@@ -5,6 +5,9 @@ Invariants, held by ``tests/edge_agent/server/test_connection.py`` and the fuzz 
 1. Each request gets one response, in its order; while one is answered at most what one read brought waits behind it.
 2. What a client can make the server keep is bounded: header, body, requests that wait, responses that it does not read.
 3. A request that cannot be read is refused, and with it the rest of the connection; what came before it is answered.
+
+A client sends the same head again and again, so what httptools made of one is kept (:class:`Heads`) and found by its
+bytes. Only a request that comes alone and whole, between two others, is looked for there.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import httptools
 
+from edge_agent.server.heads import HEAD_END, Head, Heads, Request
 from edge_agent.server.replies import HttpError
 
 if TYPE_CHECKING:
@@ -29,25 +33,13 @@ LINGER = 2.0
 CHUNKED_OVERHEAD = 2
 
 
-class Request:
-    """One whole request. ``headers`` have names in lower case."""
-
-    __slots__ = ("body", "headers", "keep", "method", "url")
-
-    def __init__(self, method: bytes, url: bytes, headers: dict[bytes, bytes], body: bytes, *, keep: bool) -> None:
-        self.method = method
-        self.url = url
-        self.headers = headers
-        self.body = body
-        self.keep = keep
-
-
 class Handler(Protocol):
     """What a connection needs of the application. ``now`` is the loop's time, some seconds old at most."""
 
     config: HttpConfig
     now: float
     held: int
+    heads: Heads
 
     def opened(self, connection: Connection) -> None:
         """A client came."""
@@ -77,6 +69,8 @@ class Connection(asyncio.Protocol):
         self.served = False
         self._transport: asyncio.Transport | None = None
         self._parser: Any = httptools.HttpRequestParser(self)
+        self._heads = app.heads
+        self._first: bytes | None = None  # what one read brought, while the request at its beginning is read
         self._pumping = False
         self._paused = False  # the client does not read
         self._stopped = False  # we do not
@@ -111,6 +105,14 @@ class Connection(asyncio.Protocol):
         """Bytes of any number of requests."""
         if self._final:
             return
+        if not (self._reading or self.busy or self._paused):  # then nothing waits, either
+            end = data.find(HEAD_END) + 4
+            head = self._heads.find(data[:end])
+            if head is not None and len(data) == end + head.length:
+                self.busy = True
+                self.app.handle(Request(head, data, end, alone=True), self)
+                return
+            self._first = data
         self._received += len(data)
         try:
             self._parser.feed_data(data)
@@ -118,6 +120,7 @@ class Connection(asyncio.Protocol):
             self._ignore_upgrade(data[error.args[0] :])
         except httptools.HttpParserError as error:
             self.refuse(HttpError(400, f"malformed HTTP request: {error}"))
+        self._first = None
         if self._reading and not self._final:
             if self._in_head and self._received > self.config.max_header_bytes:
                 self.refuse(HttpError(431, f"the header is longer than {self.config.max_header_bytes} bytes"))
@@ -224,7 +227,11 @@ class Connection(asyncio.Protocol):
             b"connection" not in self._headers or self._parser.get_http_version() != "1.0"
         )
         self._final = not keep
-        request = Request(self._parser.get_method(), self._url, self._headers, body, keep=keep)
+        head = Head(self._parser.get_method(), self._url, self._headers, len(body), keep=keep)
+        if self._first is not None:
+            self._heads.keep(self._first, head)
+            self._first = None
+        request = Request(head, body)
         if self.busy or self._paused or self.pending:
             self.pending.append(request)
         else:

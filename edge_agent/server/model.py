@@ -1,26 +1,19 @@
-"""One engine as the protocol sees it: its metadata, its requests and the bodies of its answers."""
+"""One engine as the protocol sees it: its metadata; its requests and the bodies of its answers are made elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 
-from edge_agent.server.request import Plan, Plans, Wanted
-from edge_agent.server.tensors import DATATYPES, DTYPES, Array, as_array, datatype_of, to_binary, to_json
-from shared.errors import InputError, SanderlingError
+from edge_agent.server.outputs import ID, Bodies
+from edge_agent.server.request import Plans
+from edge_agent.server.tensors import DATATYPES, DTYPES, Array, as_array, datatype_of
+from shared.errors import SanderlingError
 
 if TYPE_CHECKING:
-    from edge_agent.answers import Answer
     from edge_agent.engine import Engine
 
-ID = "id"
-"""An output of ours: the ids of the answers, which ``feedback`` takes. Given where it is asked for."""
-KEPT_PREFIXES = 256
-
-_encode = msgspec.json.Encoder().encode
 _PLATFORMS = {"onnxruntime": "onnx_onnxv1", "litert": "tensorflow_lite"}
 
 
@@ -34,9 +27,7 @@ class Model:
         self.max_batch = max_batch
         self._fields = _probed(engine)
         self._specs = {spec.name: spec for spec in engine.variant.outputs}
-        self._labels = engine.labels
-        self._start = b'{"model_name":%b,"model_version":%b,"id":' % (_encode(self.name), _encode(self.version))
-        self._prefixes: dict[tuple[Any, ...], bytes] = {}
+        self.body = Bodies(self.name, self.version, self._fields, engine.labels).body
         self.plans = Plans(engine.signature, max_batch=max_batch)
         if self._fields:
             self.plans.outputs = frozenset((*self._fields, ID))
@@ -81,75 +72,6 @@ class Model:
     def works(self) -> bool:
         """Whether the engine answers a sample of zeros."""
         return not self.engine.manifest.state and bool(_outputs_of_zeros(self.engine))
-
-    def body(self, plan: Plan, answers: Sequence[Answer]) -> tuple[bytes, list[bytes]]:
-        """The JSON and the binary tensors of a response.
-
-        Raises:
-            InputError: an output is asked for that there is not, or that is no list of scores.
-        """
-        rows = [answer.outputs for answer in answers]
-        first = rows[0]
-        jsons: list[bytes] = []
-        binaries: list[bytes] = []
-        if plan.outputs:
-            for wanted in plan.outputs:
-                if wanted.name in first:
-                    array = self._array(wanted.name, rows)
-                elif wanted.name == ID:
-                    array = as_array([answer.id for answer in answers])
-                else:
-                    raise InputError(f"no output {wanted.name[:64]!r}; there are {', '.join(first)}, {ID}")
-                if wanted.classes:
-                    array = self._classified(wanted, array)
-                jsons.append(self._tensor(wanted.name, array, binary=wanted.binary, binaries=binaries))
-        else:
-            jsons = [
-                self._tensor(name, self._array(name, rows), binary=plan.binary, binaries=binaries) for name in first
-            ]
-        id_ = answers[0].id if len(answers) == 1 else plan.id or ""
-        return b'%b%b,"outputs":[%b]}' % (self._start, _encode(id_), b",".join(jsons)), binaries
-
-    def _array(self, name: str, rows: Sequence[dict[str, Any]]) -> Array:
-        known = self._fields.get(name)
-        if len(rows) == 1:
-            value = rows[0][name]
-            if type(value) is np.ndarray and value.dtype in DATATYPES and value.dtype.kind != "O":
-                return value[None]
-            return as_array((value,), known[0] if known else None)
-        return as_array([row[name] for row in rows], known[0] if known else None)
-
-    def _tensor(self, name: str, array: Array, *, binary: bool, binaries: list[bytes]) -> bytes:
-        size = -1
-        if binary:
-            data = to_binary(array)
-            binaries.append(data)
-            size = len(data)
-        key = (name, array.shape, array.dtype, size)
-        prefix = self._prefixes.get(key)
-        if prefix is None:
-            prefix = b'{"name":%b,"datatype":"%b","shape":%b,' % (
-                _encode(name),
-                DATATYPES[array.dtype].encode(),
-                _encode(array.shape),
-            )
-            prefix += b'"parameters":{"binary_data_size":%d}}' % size if binary else b'"data":'
-            if len(self._prefixes) >= KEPT_PREFIXES:
-                self._prefixes.clear()
-            self._prefixes[key] = prefix
-        return prefix if binary else b"%b%b}" % (prefix, to_json(array))
-
-    def _classified(self, wanted: Wanted, array: Array) -> Array:
-        """https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_classification.md"""
-        if array.dtype.kind not in "iuf" or array.ndim != 2:
-            raise InputError(f"output {wanted.name} is no list of scores; classification needs one")
-        labels = self._labels if len(self._labels) == array.shape[1] else ()
-        order = np.argsort(-array.astype(np.float64), axis=1, kind="stable")[:, : wanted.classes]
-        texts = np.empty(order.shape, object)
-        for (row, rank), index in np.ndenumerate(order):
-            label = f":{labels[index]}" if labels else ""
-            texts[row, rank] = f"{array[row, index]:f}:{index}{label}"
-        return texts
 
 
 def _configured(tensor: dict[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import msgspec
 from shared.errors import DeadlineError, InputError, OverloadError, SanderlingError, UsageError
 
 JSON = b"application/json"
-BINARY = b"application/octet-stream"
 TEXT = b"text/plain; version=0.0.4; charset=utf-8"
+CLOSE = b"Connection: close\r\n"
 _STARTS: dict[tuple[int, bytes], bytes] = {}
 
 
@@ -48,6 +48,15 @@ def reply(
         start = b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: " % (status, phrase, kind)
         _STARTS[status, kind] = start
     return b"%b%d\r\n%b%b\r\n%b" % (start, len(body), date, headers, b"" if head_only else body)
+
+
+def binary_reply(json: bytes, tensors: bytes, date: bytes, *, keep: bool) -> bytes:
+    """The whole response to an inference whose ``tensors`` stand behind ``json``."""
+    return (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n%b"
+        b"Inference-Header-Content-Length: %d\r\n%b\r\n%b%b"
+        % (len(json) + len(tensors), date, len(json), b"" if keep else CLOSE, json, tensors)
+    )
 
 
 def error_body(message: str) -> bytes:

@@ -1,7 +1,7 @@
 """An inference request: bytes to samples. No I/O and no engine; what does not fit is an ``InputError``.
 
-Requests of the binary extension differ from call to call in their tensors only, so what their JSON header says is kept
-(:class:`Plans`) and found again by its bytes.
+Requests differ from call to call in their values only, so what they say beside them is kept (:class:`Plans`) and found
+again by its bytes: the JSON header of the binary extension, or the JSON text before and behind the only list of data.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 from msgspec import Meta, Struct
 
 from edge_agent.server.tensors import DTYPES, Array, datatype_of, from_binary, from_json
@@ -20,6 +21,7 @@ from shared.manifest import SampleSpec
 KEPT_PLANS = 64
 KEPT_BYTES = 2048
 """Longer headers are rare and are read each time."""
+DATA = b'"data":'
 MAX_ID = 256
 NO_DATA = msgspec.Raw(b"")
 
@@ -93,6 +95,16 @@ class Plan(Struct, frozen=True):
     binary: bool
     deadline_ms: float | None
     total: int  # bytes behind the header
+    flat: Flat | None = None
+
+
+class Flat(Struct, frozen=True):
+    """The only input, in numbers: how they are read without another look at the plan. ``shape``: of the only sample,
+    or of all."""
+
+    dtype: np.dtype[Any]
+    values: int
+    shape: tuple[int, ...]
 
 
 _request = msgspec.json.Decoder(InferenceRequest)
@@ -106,33 +118,88 @@ class Plans:
         self._specs = {spec.name: (spec, datatype_of(spec.dtype)) for spec in signature}
         self._max_batch = max_batch
         self._kept: dict[bytes, Plan] = {}
+        self._texts: dict[bytes, tuple[bytes, Plan, Part]] = {}  # before the data: behind it, and what both say
 
-    def read(self, body: bytes, header: int | None) -> tuple[Plan, Array | dict[str, Array]]:
-        """The plan and the samples of a request, each input (n, *shape). ``header``: length of the JSON in front of
-        binary tensors, ``None`` where all is JSON.
+    def read(self, data: bytes, header: int | None, begin: int = 0) -> tuple[Plan, Any]:
+        """The plan of the request that ``data`` has from ``begin`` on, and its samples: each input (n, *shape), or the
+        only sample as the engine takes it. ``header``: length of the JSON in front of binary tensors, ``None`` where
+        all is JSON.
 
         Raises:
             InputError: the request is malformed, or not for this model.
         """
         if header is None:
-            plan, end = self._plan(body), len(body)
-        else:
-            if header > len(body):
-                raise InputError(f"Inference-Header-Content-Length is {header}, but the body has {len(body)} bytes")
-            json, end = body[:header], header
-            found = self._kept.get(json)
-            if found is None:
-                found = self._plan(json)
-                if header <= KEPT_BYTES and all(part.data is None for part in found.parts):
-                    if len(self._kept) >= KEPT_PLANS:
-                        self._kept.clear()
-                    self._kept[json] = found
-            plan = found
-        if plan.total != len(body) - end:
-            raise InputError(f"the inputs' binary_data_size add up to {plan.total}, but {len(body) - end} bytes came")
+            return self._read_json(data, begin)
+        end, size = begin + header, len(data) - begin
+        if header > size:
+            raise InputError(f"Inference-Header-Content-Length is {header}, but the body has {size} bytes")
+        json = data[begin:end]
+        plan = self._kept.get(json)
+        if plan is None:
+            plan = self._plan(json)
+            if header <= KEPT_BYTES and all(part.data is None for part in plan.parts):
+                if len(self._kept) >= KEPT_PLANS:
+                    self._kept.clear()
+                self._kept[json] = plan
+        if plan.total != size - header:
+            raise InputError(f"the inputs' binary_data_size add up to {plan.total}, but {size - header} bytes came")
+        flat = plan.flat
+        if flat is None:
+            return plan, self._samples(plan, data, end)
+        array: Array = np.frombuffer(data, flat.dtype, flat.values, end)
+        if not array.flags.aligned:  # see from_binary
+            array = array.copy()
+        return plan, array.reshape(flat.shape)
+
+    def _read_json(self, data: bytes, begin: int) -> tuple[Plan, Any]:
+        at = data.find(DATA, begin) + len(DATA)
+        kept = self._texts.get(data[begin:at]) if at - begin <= KEPT_BYTES else None
+        if kept is not None:
+            rest, plan, part = kept
+            stop = len(data) - len(rest)
+            if stop > at and data.endswith(rest):
+                try:
+                    array = from_json(memoryview(data)[at:stop], part.datatype, part.shape)
+                    return plan, array[0] if plan.count == 1 else array
+                except InputError:
+                    pass  # whatever it is, reading all of it will tell
+        json = data[begin:]
+        plan = self._plan(json)
+        if plan.total:
+            raise InputError(f"the inputs' binary_data_size add up to {plan.total}, but 0 bytes came")
+        samples = self._samples(plan, json, len(json))
+        self._keep_text(json, at - begin, plan)
+        return plan, samples
+
+    def _keep_text(self, json: bytes, at: int, plan: Plan) -> None:
+        """``json``, which was read, has ``DATA`` before ``at``. If that is the key of the only data, then any other
+        list of numbers may stand there: what is before and behind it keeps its meaning."""
+        if len(plan.parts) != 1 or plan.id is not None or at < len(DATA):
+            return
+        part = plan.parts[0]
+        if part.data is None or DTYPES[part.datatype].kind not in "iuf":
+            return
+        raw = bytes(memoryview(part.data))
+        begin = at
+        while json[begin : begin + 1] in {b" ", b"\t", b"\r", b"\n"}:
+            begin += 1
+        before, rest = json[:at], json[begin + len(raw) :]
+        if len(before) + len(rest) > KEPT_BYTES or not json.startswith(raw, begin):
+            return
+        around = before + rest
+        if b"\\" in around or around.count(b'"data"') != 1:  # the same key again, perhaps written otherwise
+            return
+        if len(self._texts) >= KEPT_PLANS:
+            self._texts.clear()
+        part = msgspec.structs.replace(part, data=None)
+        self._texts[before] = rest, msgspec.structs.replace(plan, parts=(part,)), part
+
+    def _samples(self, plan: Plan, data: bytes, end: int) -> Any:
         if len(plan.parts) == 1 == len(self._specs):
-            return plan, _values(plan.parts[0], body, end)
-        return plan, {part.name: _values(part, body, end) for part in plan.parts}
+            samples: Array | dict[str, Array] = _values(plan.parts[0], data, end)
+        else:
+            samples = {part.name: _values(part, data, end) for part in plan.parts}
+        return first_of(samples) if plan.count == 1 else samples
 
     def _plan(self, json: bytes) -> Plan:
         try:
@@ -161,7 +228,14 @@ class Plans:
             binary=request.parameters.binary_data_output,
             deadline_ms=timeout / 1000 if timeout else None,
             total=offset,
+            flat=self._flat(parts[0]) if len(parts) == 1 else None,
         )
+
+    def _flat(self, part: Part) -> Flat | None:
+        dtype, values, spec = DTYPES[part.datatype], math.prod(part.shape), self._specs[part.name][0]
+        if part.data is not None or dtype.kind not in "iuf" or part.size != values * dtype.itemsize or not spec.shape:
+            return None
+        return Flat(dtype, values, part.shape[1:] if part.shape[0] == 1 else part.shape)
 
     def _part(self, tensor: InputTensor, offset: int) -> tuple[int, Part]:
         spec, datatype = self._specs[tensor.name]

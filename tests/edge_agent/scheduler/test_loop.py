@@ -285,3 +285,78 @@ def test_a_burst_may_be_gathered_with_a_timer(engine):
 
     assert asyncio.run(main()) == (2, 4)
     assert engine.calls == [[1, 2]]
+
+
+def now_or_not(engine, config=DEFAULT, *, warm=3, waiting=False, closed=False, number=4):
+    """What ``infer_now`` gives after ``warm`` calls, and what was counted."""
+
+    async def main():
+        scheduler = LoopScheduler(engine, config)
+        for _ in range(warm):
+            await one(scheduler, 1)
+        engine.calls.clear()
+        if waiting:
+            scheduler.submit(sample(9), None, None, lambda found: None)
+        if closed:
+            scheduler.close()
+        found = scheduler.infer_now(sample(number), "n")
+        calls = list(engine.calls)
+        stats = scheduler.stats()
+        scheduler.close()
+        return found, calls, stats
+
+    return asyncio.run(main())
+
+
+def test_a_caller_who_is_alone_is_answered_at_once(engine):
+    found, calls, stats = now_or_not(engine)
+    assert (found.id, found.value, calls, stats.done) == ("n", 8, [[4]], 4)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"warm": 0},
+        {"warm": 1},
+        {"waiting": True},
+        {"closed": True},
+        {"config": SchedulerConfig(deadline_ms=100)},
+        {"config": SchedulerConfig(max_wait_us=100)},
+    ],
+)
+def test_nobody_is_answered_at_once_before_those_who_wait_or_in_spite_of_the_settings(engine, given):
+    found, calls, _ = now_or_not(engine, **given)
+    assert found is None
+    assert calls == []
+
+
+def test_nobody_is_answered_at_once_by_an_engine_that_is_slow_or_runs_beside():
+    found, _, _ = now_or_not(Doubler(delay=0.005))
+    assert found is None
+    engine = Doubler()
+
+    async def main():
+        scheduler = LoopScheduler(engine)
+        for _ in range(3):
+            await one(scheduler, 1)
+        scheduler.swap(engine)  # its times are unknown again, so the next call runs in the thread
+        engine.gate.clear()
+        future = asyncio.get_running_loop().create_future()
+        scheduler.submit(sample(4), None, None, future.set_result)
+        await asyncio.to_thread(engine.entered.wait, 10)
+        await asyncio.sleep(0.01)
+        found = scheduler.infer_now(sample(5), None)
+        engine.gate.set()
+        value = (await future).value
+        scheduler.close()
+        return found, value
+
+    assert asyncio.run(main()) == (None, 8)
+    assert engine.overlaps == 0
+
+
+@pytest.mark.parametrize(("number", "error"), [(-1, InputError), (666, BackendError), (777, BackendError)])
+def test_errors_at_once_are_those_of_the_queue(engine, number, error):
+    found, _, stats = now_or_not(engine, number=number)
+    assert type(found) is error
+    assert stats.failed == 1
