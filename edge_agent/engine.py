@@ -264,8 +264,7 @@ class Engine:
             answer = _answer(name, row, row.get("score", NAN), latency)
             answers.append(answer)
             with self._counting:
-                self.health.samples += 1
-            self._timed(latency)
+                self.health.add(latency)
             self._remember((name, answer.label or answer.value))
             if self.monitor is not None:
                 self.monitor.observe(_row_of(batch, i), row, latency)

@@ -26,6 +26,11 @@ class Health:
         self.latencies: deque[float] = deque(maxlen=KEPT)
         """Microseconds of the latest answers."""
 
+    def add(self, latency_us: float) -> None:
+        """One answer, in microseconds."""
+        self.samples += 1
+        self.latencies.append(latency_us)
+
     def fail(self, error: Exception) -> None:
         """One sample without an answer."""
         self.errors += 1
