@@ -4,8 +4,8 @@ Invariants:
 
 1. How rows are cut into blocks changes nothing: what is remembered of a value is a multiple of 2^-20 standard
    deviations, so that sums are exact in any order.
-2. A missing value is forecast by the model, for those that follow to have a past; it has no residual itself. The
-   residual after a gap is made as small as those of known pasts are, and so are the first p of a stream, of which the
+2. A missing value is forecast by the model, for those that follow to have a past (the mean takes its place where more
+   than 64 are missing); it has no residual itself. The residual after a gap is made as small as those of known pasts are, and so are the first p of a stream, of which the
    best predictor from what there is is taken.
 3. What is remembered is clipped to the reference's range, widened by that range on either side: an infinity has an
    infinite residual and spoils none of those that follow.
@@ -80,35 +80,43 @@ class Prewhitener:
             )
         )
         self._phi = np.array([_padded(m.coefficients, self._order) for m in models]).reshape(len(models), self._order)
-        self._after_gaps = np.array([m.after_gaps() for m in models]).reshape(len(models), LONGEST_GAP + 1)
+        self._backwards = self._phi[:, ::-1].copy()
+        self._after_gaps = np.array([[*m.after_gaps(), 0.0] for m in models]).reshape(len(models), LONGEST_GAP + 2)
         self._begin(models)
         order_of = {k: c for c, (k, _) in enumerate(with_model)}
-        self._levels = [(order_of[k], level) for k, level in enumerate(levels) if level is not None]
-        self._of = np.array([c for c, _ in self._levels], dtype=np.intp)
+        found = {k: level for k, level in enumerate(levels) if level is not None}
+        self._of = np.array([order_of[k] for k in found], dtype=np.intp)
+        most = max((len(level.edges) for level in found.values()), default=0)
+        self._edges, self._tiebreaks = np.full((2, len(found), most), np.nan)
+        for v, level in enumerate(found.values()):
+            self._edges[v, : len(level.edges)] = level.edges
+            self._tiebreaks[v, : len(level.edges)] = level.tiebreaks
         self._length = np.array([self._serials[c].length for c in self._of], dtype=np.int64)
         self._rng = np.random.Generator(np.random.PCG64(seed))
         self.forget()
 
     def _begin(self, models: Sequence[Autoregression]) -> None:
-        """Predictors of the first samples: (P, C, P) of means and values, and (P, C, 1) scales."""
+        """Predictors of the first samples, (P, C, P), and what their errors are multiplied by, (P, C, 1)."""
         order = self._order
         self._mean = np.zeros((len(models), 1))
         self._first = np.repeat(self._phi[None], order, axis=0)
         self._first_scale = np.ones((order, len(models), 1))
         for c, model in enumerate(models):
             self._mean[c], tables, scales = model.starts()
+            self._after_gaps[c, -1] = scales[0]
             for k in range(model.order):
                 self._first[k, c] = _padded(tables[k], order)
                 self._first_scale[k, c] = scales[k]
 
+        self._start = to_grid(np.clip(self._mean, self._low, self._high))
+
     def forget(self) -> None:
         """Nothing remembered."""
         self._rows = 0
-        start = to_grid(np.clip(self._mean, self._low, self._high))
-        self._history = np.repeat(start, self._order, axis=1)
+        self._history = np.repeat(self._start, self._order, axis=1)
         self._gaps = np.zeros(len(self._serials), dtype=np.int64)
-        self._filled = np.zeros(len(self._levels), dtype=np.int64)
-        self._sums = np.zeros(len(self._levels))
+        self._filled = np.zeros(len(self._of), dtype=np.int64)
+        self._sums = np.zeros(len(self._of))
 
     @property
     def idle(self) -> bool:
@@ -120,7 +128,7 @@ class Prewhitener:
         (V, b) of the means that are finished, ``NO_MEAN`` in all other rows."""
         size = x.shape[1]
         if self.idle or not size:
-            return x, np.full((len(self._levels), size), NO_MEAN, dtype=np.uint8)
+            return x, np.full((len(self._of), size), NO_MEAN, dtype=np.uint8)
         off = x[self._at] - self._center
         z = off / self._scale
         np.clip(z, self._low, self._high, out=z)
@@ -153,13 +161,28 @@ class Prewhitener:
         return found
 
     def _bridge(self, known: Floats, absent: NDArray[np.bool_]) -> None:
-        """Put forecasts where values are missing, in place, row by row."""
-        backwards = self._phi[:, ::-1]
-        for row in np.flatnonzero(absent.any(0)):
-            some = np.flatnonzero(absent[:, row])
-            past = known[some, row : row + self._order]
-            forecast = self._intercept[some, 0] + (backwards[some] * past).sum(1)
-            known[some, row + self._order] = to_grid(np.clip(forecast, self._low[some, 0], self._high[some, 0]))
+        """Put forecasts where values are missing, in place; beyond ``LONGEST_GAP`` of them the mean.
+
+        Missing values farther apart than the longest model reaches don't meet, and are forecast at once.
+        """
+        of, rows = np.nonzero(absent)
+        follows = (np.diff(of, prepend=-1) == 0) & (np.diff(rows, prepend=0) == 1)
+        first = np.flatnonzero(~follows)
+        place = np.arange(len(of)) - np.repeat(first, np.diff(first, append=len(of)))
+        place += np.repeat(np.where(rows[first] == 0, self._gaps[of[first]], 0), np.diff(first, append=len(of)))
+        far = place >= LONGEST_GAP
+        known[of[far], rows[far] + self._order] = self._start[of[far], 0]
+        of, rows = of[~far], rows[~far]
+        apart = (np.diff(of, prepend=-1) != 0) | (np.diff(rows, prepend=0) > self._order)
+        start = np.flatnonzero(apart)
+        size = np.diff(start, append=len(of))
+        reach = np.arange(self._order)
+        for step in range(size.max(initial=0)):
+            some = start[size > step] + step
+            c, row = of[some], rows[some]
+            past = known[c[:, None], row[:, None] + reach]
+            forecast = self._intercept[c, 0] + (self._backwards[c] * past).sum(1)
+            known[c, row + self._order] = to_grid(np.clip(forecast, self._low[c, 0], self._high[c, 0]))
 
     def _correct_first(self, residuals: Floats, off: Floats, known: Floats) -> None:
         for row in range(min(self._order - self._rows, residuals.shape[1])):
@@ -179,7 +202,7 @@ class Prewhitener:
                 continue
             gaps = np.diff(there, prepend=-1 - self._gaps[c]) - 1
             after = gaps > 0
-            residuals[c, there[after]] *= self._after_gaps[c, np.minimum(gaps[after], LONGEST_GAP)]
+            residuals[c, there[after]] *= self._after_gaps[c, np.minimum(gaps[after], LONGEST_GAP + 1)]
             self._gaps[c] = size - 1 - there[-1]
 
     def _means(self, z: Floats, absent: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
@@ -214,13 +237,10 @@ class Prewhitener:
 
     def _place(self, codes: NDArray[np.uint8], rows: NDArray[np.intp], of: NDArray[np.intp], means: Floats) -> None:
         """Bins of means; tie-breaks are drawn in the order of rows, so that blocks of any size give the same."""
-        order = np.lexsort((of, rows))
-        for row, v, mean, u in zip(
-            rows[order], of[order], means[order], self._rng.random(len(rows)), strict=True
-        ):
-            column = self._levels[v][1]
-            low, high = np.searchsorted(column.edges, mean, "left"), np.searchsorted(column.edges, mean, "right")
-            codes[v, row] = low + np.count_nonzero(column.tiebreaks[low:high] < u)
+        u = np.empty(len(rows))
+        u[np.lexsort((of, rows))] = self._rng.random(len(rows))
+        edges, value = self._edges[of], means[:, None]
+        codes[of, rows] = ((edges < value) | ((edges == value) & (self._tiebreaks[of] < u[:, None]))).sum(1)
 
     @property
     def generator(self) -> np.random.Generator:

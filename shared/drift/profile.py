@@ -26,6 +26,8 @@ FAMILIES = ("inputs", "quality", "embedding", "confidence", "classes")
 QUALITY = "quality"
 MISSING_SUFFIX = ".missing"
 LEVEL_SUFFIX = ".level"
+LEVEL_WEIGHT = 1 / 4
+"""Residuals hold all there is to know of a level, too, as long as their model is right."""
 PROMISED = "promised"
 
 
@@ -194,13 +196,14 @@ class ReferenceProfile:
     @cached_property
     def weights(self) -> Floats:
         """Prior weight of each track (T,), by family first, then evenly; the missing flags are of the family
-        "quality". Residuals and level of a scalar have half of its weight each."""
+        "quality". Of a scalar's weight its residuals have three quarters and its level one."""
         families = (*self.families, *(QUALITY for _ in self.families))
         members = {family: families.count(family) for family in families}
         shares = [1 / (len(members) * members[family]) for family in families]
+        levels = [shares[k] * LEVEL_WEIGHT for k in self.levels]
         for k in self.levels:
-            shares[k] /= 2
-        return np.array([*shares, *(shares[k] for k in self.levels)])
+            shares[k] *= 1 - LEVEL_WEIGHT
+        return np.array([*shares, *levels])
 
     @cached_property
     def value_tracks(self) -> dict[int, Column]:
@@ -212,6 +215,11 @@ class ReferenceProfile:
         """The scalar that a track is of."""
         scalars = len(self.columns)
         return track % scalars if track < 2 * scalars else tuple(self.levels)[track - 2 * scalars]
+
+    def memory_of(self, track: int) -> float:
+        """Memory τ of the scalar whose residuals ``track`` is of; 0 of all other tracks."""
+        memory = self.memories[track] if track < len(self.columns) else None
+        return memory.tau if memory is not None and memory.serial.model.order else 0.0
 
     def banded(self, track: int) -> bool:
         """Whether a value track has a band from the start: the reference itself moves, or its model is uncertain."""
