@@ -18,13 +18,13 @@ from shared.drift.autoregression import Autoregression, fit_autoregression
 from shared.drift.bets import SLOW_SHIFTS, value_bets
 from shared.drift.bins import CATEGORY, LEAST_VALUES, Column, Floats, fit_category, fit_value, robust_sigma
 from shared.drift.evidence import accumulate, log_sum, value_normaliser
-from shared.drift.prewhitening import Prewhitener, Serial, to_grid
+from shared.drift.prewhitening import Z_LIMIT, Prewhitener, Serial
 from shared.errors import ProfileError
 
 LEAST_MEANS = 20
-FEW_MEMORIES = 30
+FEW_MEMORIES = 70
 """Below so many memories seen, the model itself is too uncertain: residuals then wander with the values."""
-SLACK = 2.0
+SLACK_MEMORIES = 15.0
 SHORTEST = 8
 MEANS_EACH_BIN = 5
 FEWEST_BINS = 4
@@ -38,7 +38,9 @@ BLOCKS = 10
 BAND = 1.5
 WIDER = 4
 """The band is doubled so often, at most, until the self-test is silent."""
-SPAN_LIMIT = 1000.0
+LAGS = 10
+BURSTS = 35.0
+"""Box and Pierce's statistic of 10 lags beyond which the size of residuals depends on the past: 1 in 8,000 by chance."""
 REPEATS = 3.0
 """Standard errors beyond which neighbours that are alike are no chance."""
 
@@ -48,7 +50,7 @@ class Memory(Struct, frozen=True):
     ``tau``: memory, in samples. ``seen``: values it was learned from. ``level``: bins of the means, if a level is
     promised. ``band``: robust sigmas by which the reference itself moves (0: in no way that was found). ``settled``:
     with that band it doesn't alarm against itself. ``slack``: how far residuals may move, in the scalar's unit, because
-    the model is uncertain.
+    the model is uncertain. ``bursts``: their size depends on the past.
     """
 
     serial: Serial
@@ -59,6 +61,7 @@ class Memory(Struct, frozen=True):
     band: float
     settled: bool
     slack: float = 0.0
+    bursts: bool = False
 
     def text(self, kind: str) -> str:
         """What can be promised, for people."""
@@ -68,6 +71,8 @@ class Memory(Struct, frozen=True):
         if not self.settled:
             return f"not promised: the reference moves beyond every band, memory {tau}, {self.seen} seen"
         parts = []
+        if self.bursts:
+            parts.append("not promised: large changes follow each other, memory " + tau)
         if self.band:
             parts.append(f"not promised: the reference moves, a band of {self.band:.2g} robust sigmas is assumed")
         if self.level is None and self.serial.model.order:
@@ -114,13 +119,15 @@ def fit_memory(
     if serial.model.order and len(there) // length >= LEAST_MEANS:
         count = len(there) // length
         serial = Serial(serial.model, serial.center, serial.scale, serial.low, serial.high, length)
-        means = serial.center + serial.scale * _on_grid(serial, there)[: count * length].reshape(count, length).mean(1)
+        z = serial.remembered(there)[: count * length]
+        means = serial.center + serial.scale * z.reshape(count, length).mean(1)
         level = fit_value(means, 0, max(FEWEST_BINS, min(bins, count // MEANS_EACH_BIN)), rng, name)
     band, settled = _band(watched, means, finite, unit, serial.model.gain, bins, name)
-    if not serial.model.order and not band:
+    bursts = _bursts(column, watched)
+    if not serial.model.order and not band and not bursts:
         return column, None
     slack = _slack(serial.model.order, watched, len(there), tau)
-    return column, Memory(serial, unit, tau, len(there), level, band, settled, slack)
+    return column, Memory(serial, unit, tau, len(there), level, band, settled, slack, bursts)
 
 
 def residuals_of(serial: Serial, values: Floats) -> Floats:
@@ -131,18 +138,10 @@ def residuals_of(serial: Serial, values: Floats) -> Floats:
 
 def _model(values: Floats, finite: Floats) -> tuple[Serial, Floats]:
     center, scale = float(np.mean(finite)), float(np.std(finite))
-    low, high = float(finite.min()), float(finite.max())
-    span = high - low
-    limit = SPAN_LIMIT * scale  # what is stored stays a whole number of 32 bits
-    low, high = max(low - span, center - limit), min(high + span, center + limit)
-    serial = Serial(Autoregression(0.0, np.zeros(0)), center, scale, (low - center) / scale, (high - center) / scale, 0)
+    low, high = (float(end - center) / scale for end in (finite.min(), finite.max()))
     z = np.where(np.isinf(values), np.nan, (values - center) / scale)
     model, factors = fit_autoregression(z)
-    return Serial(model, center, scale, serial.low, serial.high, 0), factors
-
-
-def _on_grid(serial: Serial, values: Floats) -> Floats:
-    return to_grid(np.clip((values - serial.center) / serial.scale, serial.low, serial.high))
+    return Serial(model, center, scale, max(low, -Z_LIMIT), min(high, Z_LIMIT), 0), factors
 
 
 def _length(model: Autoregression, residuals: Floats, finite: Floats) -> tuple[float, int]:
@@ -153,12 +152,25 @@ def _length(model: Autoregression, residuals: Floats, finite: Floats) -> tuple[f
     return tau, max(SHORTEST, math.ceil(min(MEMORIES * tau, 1e12)))
 
 
+def _bursts(column: Column, residuals: Floats) -> bool:
+    """Whether large residuals follow each other more than by chance: n times the sum of the squared autocorrelations
+    of squared normal scores (McLeod and Li 1983; Box and Pierce 1970)."""
+    squares = column.scores[assign(column, residuals, np.random.default_rng(0))] ** 2
+    squares -= squares.mean()
+    power = float(squares @ squares)
+    if power <= 0 or len(squares) <= 2 * LAGS:
+        return False
+    correlations = np.array([squares[lag:] @ squares[:-lag] for lag in range(1, LAGS + 1)]) / power
+    return bool(len(squares) * (correlations**2).sum() > BURSTS)
+
+
 def _slack(order: int, residuals: Floats, seen: int, tau: float) -> float:
-    """2 σ_e sqrt(p / n) where fewer than 30 memories were seen: (φ - φ̂) z has a standard deviation of σ_e sqrt(p / n),
-    and moves as slowly as z does."""
-    if seen >= FEW_MEMORIES * tau or not order:
+    """σ_e sqrt(p / n), which is the standard deviation of (φ - φ̂) z, which moves as slowly as z does: times 2 where
+    fewer than 8 memories were seen, and ever less of it up to 70."""
+    memories = seen / max(tau, 1.0)
+    if memories >= FEW_MEMORIES or not order:
         return 0.0
-    return SLACK * robust_sigma(residuals) * math.sqrt(order / seen)
+    return min(2.0, SLACK_MEMORIES / memories) * robust_sigma(residuals) * math.sqrt(order / seen)
 
 
 def _band(

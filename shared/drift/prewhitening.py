@@ -7,8 +7,8 @@ Invariants:
 2. A missing value is forecast by the model, for those that follow to have a past (the mean takes its place where more
    than 64 are missing); it has no residual itself. The residual after a gap is made as small as those of known pasts are, and so are the first p of a stream, of which the
    best predictor from what there is is taken.
-3. What is remembered is clipped to the reference's range, widened by that range on either side: an infinity has an
-   infinite residual and spoils none of those that follow.
+3. An infinity has an infinite residual and is remembered as the end of the reference's range, so that it spoils none
+   of those that follow; finite values are remembered up to ten such ranges beyond it.
 4. A mean is of L values that follow each other, missing ones left out; it is there when the last of them is.
 """
 
@@ -24,13 +24,16 @@ from shared.drift.autoregression import LONGEST_GAP, Autoregression
 from shared.drift.bins import Column, Floats
 
 GRID = float(1 << 20)
+Z_LIMIT = 2047.0
+"""What is remembered, in standard deviations, at most: multiples of 2^-20 of it are whole numbers of 32 bits."""
+BEYOND = 10.0
 NO_MEAN = 255
 """Code of a row in which no mean is finished."""
 
 
 class Serial(Struct, frozen=True):
-    """How one scalar is taken apart: ``model`` of z = (x - center) / scale, clipped to ``low`` .. ``high`` where it is
-    remembered; ``length``: values that a mean is of, 0 for none."""
+    """How one scalar is taken apart: ``model`` of z = (x - center) / scale; ``low`` .. ``high``: range of z in the
+    reference; ``length``: values that a mean is of, 0 for none."""
 
     model: Autoregression
     center: float
@@ -38,6 +41,18 @@ class Serial(Struct, frozen=True):
     low: float
     high: float
     length: int
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Between which z is remembered."""
+        beyond = BEYOND * (self.high - self.low)
+        return max(self.low - beyond, -Z_LIMIT), min(self.high + beyond, Z_LIMIT)
+
+    def remembered(self, x: Floats) -> Floats:
+        """Z as it is remembered; NaN where ``x`` is."""
+        z = (x - self.center) / self.scale
+        z = np.where(np.isinf(z), np.clip(z, self.low, self.high), np.clip(z, *self.bounds))
+        return to_grid(z)
 
 
 class SerialState(Struct, frozen=True):
@@ -69,15 +84,11 @@ class Prewhitener:
         models = [s.model for s in self._serials]
         self._order = models[0].order if models else 0
         self._longer = [sum(m.order > lag for m in models) for lag in range(self._order)]
-        self._center, self._scale, self._low, self._high, self._intercept = (
-            np.array(list(numbers)).reshape(-1, 1)
-            for numbers in (
-                (s.center for s in self._serials),
-                (s.scale for s in self._serials),
-                (s.low for s in self._serials),
-                (s.high for s in self._serials),
-                (m.intercept for m in models),
-            )
+        numbers = [
+            (s.center, s.scale, s.low, s.high, *s.bounds, s.model.intercept) for s in self._serials
+        ]
+        self._center, self._scale, self._first_end, self._last_end, self._low, self._high, self._intercept = (
+            np.array(numbers).reshape(-1, 7).T[..., None].copy()
         )
         self._phi = np.array([_padded(m.coefficients, self._order) for m in models]).reshape(len(models), self._order)
         self._backwards = self._phi[:, ::-1].copy()
@@ -131,6 +142,9 @@ class Prewhitener:
             return x, np.full((len(self._of), size), NO_MEAN, dtype=np.uint8)
         off = x[self._at] - self._center
         z = off / self._scale
+        infinite = np.isinf(z)
+        if infinite.any():
+            np.copyto(z, np.clip(z, self._first_end, self._last_end), where=infinite)
         np.clip(z, self._low, self._high, out=z)
         z *= GRID
         np.rint(z, out=z)

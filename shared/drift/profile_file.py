@@ -16,7 +16,7 @@ from shared.drift.arrays import Arrays, take
 from shared.drift.autoregression import MOST_ORDER, Autoregression
 from shared.drift.bins import CATEGORY, VALUE, Column, Floats
 from shared.drift.memory import Memory
-from shared.drift.prewhitening import Serial
+from shared.drift.prewhitening import Z_LIMIT, Serial
 from shared.errors import ProfileError
 
 FORMAT = 1
@@ -24,10 +24,8 @@ FORMAT_TIME = 2
 MAX_COLUMNS = 4096
 MAX_BINS = 64
 MAX_LENGTH = 1 << 40
-Z_LIMIT = 2047.0
-"""What is remembered, in standard deviations, at most: multiples of 2^-20 of it are 32 bits."""
 _RAGGED = ("edges", "tiebreaks", "gaps", "scores", "centers", "sketch")
-_NUMBERS = ("center", "scale", "low", "high", "length", "unit", "tau", "seen", "band", "settled", "slack", "intercept")
+_NUMBERS = ("center", "scale", "low", "high", "length", "unit", "tau", "seen", "band", "settled", "slack", "bursts", "intercept")
 
 
 def to_arrays(
@@ -168,6 +166,7 @@ def _memory(number: Mapping[str, float], coefficients: Floats, level: Column | N
         band=number["band"],
         settled=bool(number["settled"]),
         slack=number["slack"],
+        bursts=bool(number["bursts"]),
     )
 
 
@@ -182,7 +181,7 @@ def _possible(memory: Memory, kind: str) -> bool:
         and model.order <= MOST_ORDER
         and (kind == VALUE or not model.order)
         and serial.scale > 0
-        and -Z_LIMIT <= serial.low < serial.high <= Z_LIMIT
+        and -Z_LIMIT <= serial.low <= serial.high <= Z_LIMIT
         and min(memory.unit, memory.tau, memory.band, memory.slack, memory.seen, serial.length) >= 0
         and (memory.level is None) == (serial.length == 0)
         and (memory.level is None or model.order > 0)
