@@ -114,14 +114,14 @@ def fit_autoregression(z: Floats) -> tuple[Autoregression, Floats]:
     inside = r[: order + 1, : order + 1]
     if np.abs(np.diag(inside)).min() <= TINY * np.abs(np.diag(inside)).max():
         return none
-    found = np.linalg.solve(inside, r[: order + 1, -1])
+    found = np.asarray(np.linalg.solve(inside, r[: order + 1, -1]), dtype=np.float64)
     factors = np.ones(n)
     if rows <= LEVERAGE_ROWS:
         whole = _complete(z, order)
         lags = _lags(z, order)[whole][:, :-1]
         leverage = ((lags @ np.linalg.inv(inside)) ** 2).sum(1)
         factors[order:][whole] = 1 / np.maximum(1 - leverage, 0.5)
-    return Autoregression(float(found[0]), found[1:]), factors
+    return Autoregression(float(found[0]), found[1:]), np.asarray(factors, dtype=np.float64)
 
 
 def _complete(z: Floats, order: int) -> NDArray[np.bool_]:
@@ -138,11 +138,11 @@ def _lags(z: Floats, order: int) -> Floats:
 
 def _triangle(z: Floats, order: int) -> tuple[Floats, int]:
     """R of the QR decomposition of all complete rows of lags, slice by slice, and how many those are."""
-    r = np.zeros((0, order + 2))
+    r: Floats = np.zeros((0, order + 2))
     rows = 0
     for at in range(0, len(z) - order, SLICE):
         part = z[at : at + SLICE + order]
         lags = _lags(part, order)[_complete(part, order)]
         rows += len(lags)
-        r = np.linalg.qr(np.concatenate((r, lags)), mode="r")
+        r = np.asarray(np.linalg.qr(np.concatenate((r, lags)), mode="r"))
     return r, rows

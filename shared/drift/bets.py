@@ -40,7 +40,7 @@ def value_bets(scores: Floats, shifts: tuple[float, ...]) -> tuple[Floats, Float
 
 
 def residual_shifts(tau: float) -> tuple[float, ...]:
-    """Steps for residuals of a scalar of memory ``tau``: a level that moves by σ_x moves its residuals by σ_e / sqrt(τ).
+    """Steps for residuals of a scalar of memory ``tau``: when its level moves by σ_x, they move by σ_e / sqrt(τ).
 
     >>> residual_shifts(4.0)
     (0.25, 0.5, 1.0)

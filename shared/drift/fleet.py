@@ -134,8 +134,7 @@ class FleetDetector:
             raise ProfileError(f"reference of device {device!r}: scalars, kinds or families differ from the fleet's")
         if own.layout.names != self.profile.layout.names:
             raise ProfileError(
-                f"reference of device {device!r}: has levels of {', '.join(own.names[k] for k in own.levels) or 'none'}, "
-                f"but the fleet's of {', '.join(self.profile.names[k] for k in self.profile.levels) or 'none'}"
+                f"reference of device {device!r} has levels of {_levels(own)}, the fleet's of {_levels(self.profile)}"
             )
         return _Baseline(own, self.tolerance, self.profile)
 
@@ -306,6 +305,10 @@ class FleetDetector:
             member.owed = kept.owed
             fleet._devices[name] = member
         return fleet
+
+
+def _levels(profile: ReferenceProfile) -> str:
+    return ", ".join(profile.names[k] for k in profile.levels) or "none"
 
 
 def _total(parts: Iterable[tuple[Floats, Floats]]) -> float:

@@ -24,7 +24,7 @@ from shared.errors import ProfileError
 LEAST_MEANS = 20
 FEW_MEMORIES = 70
 """Below so many memories seen, the model itself is too uncertain: residuals then wander with the values."""
-SLACK_MEMORIES = 15.0
+SLACK_MEMORIES = 10.0
 SHORTEST = 8
 MEANS_EACH_BIN = 5
 FEWEST_BINS = 4
@@ -40,7 +40,7 @@ WIDER = 4
 """The band is doubled so often, at most, until the self-test is silent."""
 LAGS = 10
 BURSTS = 35.0
-"""Box and Pierce's statistic of 10 lags beyond which the size of residuals depends on the past: 1 in 8,000 by chance."""
+"""Box and Pierce's statistic of 10 lags beyond which residuals come in bursts: 1 in 8,000 does by chance."""
 REPEATS = 3.0
 """Standard errors beyond which neighbours that are alike are no chance."""
 
@@ -166,7 +166,7 @@ def _bursts(column: Column, residuals: Floats) -> bool:
 
 def _slack(order: int, residuals: Floats, seen: int, tau: float) -> float:
     """σ_e sqrt(p / n), which is the standard deviation of (φ - φ̂) z, which moves as slowly as z does: times 2 where
-    fewer than 8 memories were seen, and ever less of it up to 70."""
+    fewer than 5 memories were seen, and ever less of it up to 70."""
     memories = seen / max(tau, 1.0)
     if memories >= FEW_MEMORIES or not order:
         return 0.0

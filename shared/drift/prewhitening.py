@@ -4,9 +4,9 @@ Invariants:
 
 1. How rows are cut into blocks changes nothing: what is remembered of a value is a multiple of 2^-20 standard
    deviations, so that sums are exact in any order.
-2. A missing value is forecast by the model, for those that follow to have a past (the mean takes its place where more
-   than 64 are missing); it has no residual itself. The residual after a gap is made as small as those of known pasts are, and so are the first p of a stream, of which the
-   best predictor from what there is is taken.
+2. A missing value has no residual; the model's forecast takes its place in the past of those that follow (the mean,
+   where more than 64 are missing). The residual after a gap is made as small as those of known pasts are, and so are
+   the first p of a stream, for which the best predictor from what there is is taken.
 3. An infinity has an infinite residual and is remembered as the end of the reference's range, so that it spoils none
    of those that follow; finite values are remembered up to ten such ranges beyond it.
 4. A mean is of L values that follow each other, missing ones left out; it is there when the last of them is.
@@ -84,9 +84,7 @@ class Prewhitener:
         models = [s.model for s in self._serials]
         self._order = models[0].order if models else 0
         self._longer = [sum(m.order > lag for m in models) for lag in range(self._order)]
-        numbers = [
-            (s.center, s.scale, s.low, s.high, *s.bounds, s.model.intercept) for s in self._serials
-        ]
+        numbers = [(s.center, s.scale, s.low, s.high, *s.bounds, s.model.intercept) for s in self._serials]
         self._center, self._scale, self._first_end, self._last_end, self._low, self._high, self._intercept = (
             np.array(numbers).reshape(-1, 7).T[..., None].copy()
         )

@@ -54,9 +54,9 @@ class Layout(Struct, frozen=True):
 class ReferenceProfile:
     """The reference of F watched scalars.
 
-    ``names``, ``families``, ``kinds`` ("value" or "category"), ``columns`` and ``memories`` have one entry a scalar. The
-    column of a scalar with a memory is of its residuals; that of its level is in the memory. ``level`` says for each
-    name what could be promised; ``digest`` is the first 16 hex digits of the content's SHA-256.
+    ``names``, ``families``, ``kinds`` ("value" or "category"), ``columns`` and ``memories`` have one entry a scalar.
+    The column of a scalar with a memory is of its residuals; that of its level is in the memory. ``level`` says for
+    each name what could be promised; ``digest`` is the first 16 hex digits of the content's SHA-256.
 
     >>> rng = np.random.default_rng(0)
     >>> profile = ReferenceProfile.fit(rng.normal(size=(500, 2)), names=["width", "height"])

@@ -25,7 +25,21 @@ MAX_COLUMNS = 4096
 MAX_BINS = 64
 MAX_LENGTH = 1 << 40
 _RAGGED = ("edges", "tiebreaks", "gaps", "scores", "centers", "sketch")
-_NUMBERS = ("center", "scale", "low", "high", "length", "unit", "tau", "seen", "band", "settled", "slack", "bursts", "intercept")
+_NUMBERS = (
+    "center",
+    "scale",
+    "low",
+    "high",
+    "length",
+    "unit",
+    "tau",
+    "seen",
+    "band",
+    "settled",
+    "slack",
+    "bursts",
+    "intercept",
+)
 
 
 def to_arrays(
@@ -156,7 +170,10 @@ def _memory(number: Mapping[str, float], coefficients: Floats, level: Column | N
     return Memory(
         serial=Serial(
             Autoregression(number["intercept"], coefficients),
-            *(number[name] for name in ("center", "scale", "low", "high")),
+            number["center"],
+            number["scale"],
+            number["low"],
+            number["high"],
             whole["length"],
         ),
         unit=number["unit"],
@@ -173,7 +190,9 @@ def _memory(number: Mapping[str, float], coefficients: Floats, level: Column | N
 def _possible(memory: Memory, kind: str) -> bool:
     serial = memory.serial
     model = serial.model
-    plain = np.array([serial.center, serial.scale, serial.low, serial.high, memory.unit, memory.tau, memory.band, memory.slack])
+    plain = np.array(
+        [serial.center, serial.scale, serial.low, serial.high, memory.unit, memory.tau, memory.band, memory.slack]
+    )
     return bool(
         np.isfinite(plain).all()
         and np.isfinite(model.coefficients).all()
