@@ -4,7 +4,8 @@ Invariants:
 
 1. While the stream is exchangeable with the reference (or, with a tolerance, stays in its band given its past), the
    mean number of samples to an alarm is at least ``false_alarm_every`` = A, and P(alarm within T samples) <= T / A
-   (plug-in tracks: + η, see :mod:`shared.drift.evidence`).
+   (plug-in tracks: + η, see :mod:`shared.drift.evidence`). Of a scalar with a memory that is said of its residuals and
+   of the means of its level, as far as ``profile.level`` promises it.
 2. Evidence moves in whole windows of ``window`` samples; how rows are cut into calls of ``update`` changes nothing.
 3. An alarm latches until ``acknowledge``.
 4. Every row is counted once, when it arrives, also those of an unfinished window.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 BURN = 500
@@ -20,7 +22,12 @@ def series(rng, n, coefficients, columns=1):
 
 def deviation(coefficients):
     """Standard deviation of :func:`series`."""
-    psi = np.zeros(4000)
+    return _deviation(tuple(coefficients))
+
+
+@lru_cache
+def _deviation(coefficients):
+    psi = np.zeros(1000)
     psi[0] = 1
     for t in range(1, len(psi)):
         near = psi[max(0, t - len(coefficients)) : t][::-1]

@@ -25,6 +25,8 @@ def test_a_level_is_promised_where_the_reference_holds_twenty_means():
     length = profile.memories[0].serial.length
     assert profile.level["x0"].endswith(f" {length}")
     assert 2000 // length == profile.memories[0].level.present
+    assert profile.tau("x0") == profile.tau("x0.level") == profile.tau("x0.missing") == profile.memories[0].tau
+    assert profile.tau("x2") == profile.tau("unknown") == 1
     assert profile.weights.sum() == pytest.approx(1)
 
 
