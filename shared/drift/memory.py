@@ -99,7 +99,9 @@ def fit_memory(
         return column, None if tau is None else _without_model(tau, len(there))
     finite = there[np.isfinite(there)]
     unit = robust_sigma(there)
-    if unit == 0 or len(finite) < LEAST_VALUES:
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = float(np.std(finite)) if len(finite) else 0.0
+    if unit == 0 or len(finite) < LEAST_VALUES or not 0 < spread < math.inf:
         return fit_value(there, missing, bins, rng, name), None
     serial, factors = _model(values, finite)
     if serial.model.order:

@@ -138,8 +138,9 @@ class Prewhitener:
         size = x.shape[1]
         if self.idle or not size:
             return x, np.full((len(self._of), size), NO_MEAN, dtype=np.uint8)
-        off = x[self._at] - self._center
-        z = off / self._scale
+        with np.errstate(over="ignore"):
+            off = x[self._at] - self._center
+            z = off / self._scale
         infinite = np.isinf(z)
         if infinite.any():
             np.copyto(z, np.clip(z, self._first_end, self._last_end), where=infinite)
@@ -155,7 +156,8 @@ class Prewhitener:
         residuals = off
         residuals -= self._scale * self._forecasts(known, size)
         if self._rows < self._order:
-            self._correct_first(residuals, x[self._at] - self._center, known)
+            with np.errstate(over="ignore"):
+                self._correct_first(residuals, x[self._at] - self._center, known)
         if gappy or self._gaps.any():
             self._shrink_after_gaps(residuals, absent)
         codes = self._means(known[self._of, self._order :], absent[self._of] if gappy else None)
