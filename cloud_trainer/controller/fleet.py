@@ -55,7 +55,7 @@ class Effect(msgspec.Struct, frozen=True):
     size: float = 0.0
     feature: str = ""
     shift: float = 0.0
-    samples: int = 0  # that it was measured on
+    samples: int = 0  # independent ones that what it was measured on is worth
 
     def beyond_chance(self, minimum: float) -> bool:
         """At least ``minimum``, and more than the largest of a few dozen scalars shows by chance (the mean of n
@@ -217,7 +217,8 @@ class Fleet:
             for feature, value in effects(profile, counts).items():
                 size = max(abs(value.mean_shift), value.w1)
                 if size > largest.size:
-                    largest = Effect(float(size), feature, float(value.mean_shift), counts.samples)
+                    worth = int(counts.samples / profile.tau(feature))
+                    largest = Effect(float(size), feature, float(value.mean_shift), worth)
         return largest
 
 

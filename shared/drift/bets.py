@@ -8,6 +8,8 @@ sigma).
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +18,8 @@ Floats = NDArray[np.float64]
 SHIFTS = (0.25, 0.5, 1.0)
 SLOW_SHIFTS = (0.05, 0.1, *SHIFTS)
 """With small steps for slow or thin shifts: for what has a fixed normaliser or a whole fleet's counts."""
+LEVEL_SHIFTS = (0.5, 1.0, 2.0)
+"""Shifts of a level, in standard deviations of its scalar, that the bets on its residuals are made for."""
 SPREADS = (0.35, -0.5)
 NOVELTY = 3.0
 NOVELTY_WEIGHT = 0.05
@@ -33,6 +37,15 @@ def value_bets(scores: Floats, shifts: tuple[float, ...]) -> tuple[Floats, Float
     novelty[[0, -1]] = NOVELTY
     weights = np.full(len(bets), (1 - NOVELTY_WEIGHT) / len(bets))
     return np.array([*bets, novelty]), np.append(weights, NOVELTY_WEIGHT)
+
+
+def residual_shifts(tau: float) -> tuple[float, ...]:
+    """Steps for residuals of a scalar of memory ``tau``: when its level moves by σ_x, they move by σ_e / sqrt(τ).
+
+    >>> residual_shifts(4.0)
+    (0.25, 0.5, 1.0)
+    """
+    return tuple(min(shift / math.sqrt(max(tau, 1.0)), SHIFTS[-1]) for shift in LEVEL_SHIFTS)
 
 
 def category_bets(own: int) -> list[tuple[int, float, float]]:

@@ -6,7 +6,7 @@ can read, and bytes of varints, for metered links.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from shared.drift.profile import Layout, ReferenceProfile
 from shared.errors import ProfileError
 
 VERSION = 1
+VERSION_LEVELS = 2
+"""Of counts that have tracks of levels."""
 MAX_SAMPLES = 1 << 40
 """Most samples in one object: sums stay exact in 64 bits and in a double."""
 
@@ -23,7 +25,8 @@ class WindowCounts:
     """How often each bin of each track was hit by ``samples`` samples.
 
     ``table`` (T, K) int64, rows as in the profile's layout, unused bins 0. A scalar's counts and its missing count
-    always sum to ``samples``. Treat as immutable.
+    always sum to ``samples``; those of a level to the number of means that were finished, which is at most that of the
+    scalar's own counts. Treat as immutable.
 
     >>> profile = ReferenceProfile.fit(np.arange(100.0))
     >>> WindowCounts.zero(profile) + WindowCounts.zero(profile) == WindowCounts.zero(profile)
@@ -116,27 +119,34 @@ class WindowCounts:
             raise ProfileError(f"samples must be a whole number from 0 to {MAX_SAMPLES}, got {samples!r}")
         scalars = layout.scalars
         sums = table.sum(1)
-        wrong = (sums[scalars:] != samples) | (sums[:scalars] + table[scalars:, 1] != samples)
+        flags = table[scalars : 2 * scalars]
+        wrong = (flags.sum(1) != samples) | (sums[:scalars] + flags[:, 1] != samples)
         if wrong.any():
             name = layout.names[int(np.argmax(wrong))]
             raise ProfileError(f"counts of {name!r} and its missing values don't sum to {samples} samples")
+        for track, scalar in enumerate(layout.levels, 2 * scalars):
+            if sums[track] > sums[scalar]:
+                raise ProfileError(
+                    f"counts of {layout.names[track]!r} are of {sums[track]} means; "
+                    f"{layout.names[scalar]!r} has only {sums[scalar]} values"
+                )
         return cls(layout, samples, table)
 
     def to_bytes(self) -> bytes:
-        """Version, digest, then varints: samples, the counts of each scalar, and how many of each were missing."""
-        scalars = self.layout.scalars
+        """Version, digest, then varints: samples, the counts of each scalar, how many of each were missing, and the
+        counts of each level."""
+        return bytes([_version(self.layout)]) + bytes.fromhex(self.profile) + self.to_varints()
+
+    def to_varints(self) -> bytes:
+        """:meth:`to_bytes` without its head."""
+        layout, scalars = self.layout, self.layout.scalars
         numbers = [self.samples]
-        for t in range(scalars):
-            numbers += self.table[t, : self.layout.sizes[t]].tolist()
-        numbers += self.table[scalars:, 1].tolist()
-        out = bytearray([VERSION]) + bytes.fromhex(self.profile)
-        for number in numbers:
-            rest = number
-            while rest > 0x7F:
-                out.append(rest & 0x7F | 0x80)
-                rest >>= 7
-            out.append(rest)
-        return bytes(out)
+        for t in _with_bins(layout)[:scalars]:
+            numbers += self.table[t, : layout.sizes[t]].tolist()
+        numbers += self.table[scalars : 2 * scalars, 1].tolist()
+        for t in _with_bins(layout)[scalars:]:
+            numbers += self.table[t, : layout.sizes[t]].tolist()
+        return varints(numbers)
 
     @classmethod
     def from_bytes(cls, profile: ReferenceProfile, data: bytes) -> WindowCounts:
@@ -146,27 +156,67 @@ class WindowCounts:
             ProfileError: another version or profile, truncated, too long, or inconsistent.
         """
         layout = profile.layout
-        if len(data) < 9 or data[0] != VERSION:
-            raise ProfileError(f"counts: not counts of version {VERSION}, or truncated ({len(data)} bytes)")
+        version = _version(layout)
+        if len(data) < 9 or data[0] != version:
+            raise ProfileError(f"counts: not counts of version {version}, or truncated ({len(data)} bytes)")
         if data[1:9].hex() != layout.digest:
             raise ProfileError(f"counts belong to profile {data[1:9].hex()}, not to {layout.digest}")
-        scalars = layout.scalars
-        expected = 1 + sum(layout.sizes[:scalars]) + scalars
-        numbers = _varints(data[9:], expected)
+        return cls.from_varints(layout, data[9:])
+
+    @classmethod
+    def from_varints(cls, layout: Layout, data: bytes) -> WindowCounts:
+        """What :meth:`to_varints` wrote.
+
+        Raises:
+            ProfileError: truncated, too long, or inconsistent.
+        """
+        scalars, tracks = layout.scalars, _with_bins(layout)
+        numbers = read_varints(data, 1 + sum(layout.sizes[t] for t in tracks) + scalars)
         samples = numbers[0]
         table = np.zeros((len(layout.names), layout.width), dtype=np.int64)
         at = 1
-        for t, size in enumerate(layout.sizes[:scalars]):
+        for place, t in enumerate(tracks):
+            if place == scalars:
+                at += scalars
+            size = layout.sizes[t]
             table[t, :size] = numbers[at : at + size]
             at += size
-        table[scalars:, 1] = numbers[at:]
-        table[scalars:, 0] = samples - table[scalars:, 1]
+        first = 1 + sum(layout.sizes[:scalars])
+        table[scalars : 2 * scalars, 1] = missing = np.array(numbers[first : first + scalars], dtype=np.int64)
+        table[scalars : 2 * scalars, 0] = samples - missing
         if (table < 0).any():
             raise ProfileError("counts: more values are missing than there are samples")
         return cls._checked(layout, samples, table)
 
 
-def _varints(data: bytes, expected: int) -> list[int]:
+def _version(layout: Layout) -> int:
+    return VERSION_LEVELS if layout.levels else VERSION
+
+
+def _with_bins(layout: Layout) -> list[int]:
+    """The tracks whose bins are counted: all but the missing flags."""
+    scalars = layout.scalars
+    return [*range(scalars), *range(2 * scalars, len(layout.names))]
+
+
+def varints(numbers: Iterable[int]) -> bytes:
+    """Whole numbers >= 0 in 7 bits a byte, lowest first."""
+    out = bytearray()
+    for number in numbers:
+        rest = number
+        while rest > 0x7F:
+            out.append(rest & 0x7F | 0x80)
+            rest >>= 7
+        out.append(rest)
+    return bytes(out)
+
+
+def read_varints(data: bytes, expected: int) -> list[int]:
+    """The ``expected`` numbers that :func:`varints` wrote.
+
+    Raises:
+        ProfileError: there are others, or one beyond ``MAX_SAMPLES``.
+    """
     numbers: list[int] = []
     number = shift = 0
     for byte in data:

@@ -4,7 +4,8 @@ Invariants:
 
 1. While the stream is exchangeable with the reference (or, with a tolerance, stays in its band given its past), the
    mean number of samples to an alarm is at least ``false_alarm_every`` = A, and P(alarm within T samples) <= T / A
-   (plug-in tracks: + η, see :mod:`shared.drift.evidence`).
+   (plug-in tracks: + η, see :mod:`shared.drift.evidence`). Of a scalar with a memory that is said of its residuals and
+   of the means of its level, as far as ``profile.level`` promises it.
 2. Evidence moves in whole windows of ``window`` samples; how rows are cut into calls of ``update`` changes nothing.
 3. An alarm latches until ``acknowledge``.
 4. Every row is counted once, when it arrives, also those of an unfinished window.
@@ -17,21 +18,34 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from msgspec import Struct
 from numpy.typing import ArrayLike, NDArray
 
 from shared.drift.bins import Floats
 from shared.drift.counts import WindowCounts
-from shared.drift.encode import Encoder, window_counts
+from shared.drift.detector_state import (
+    State,
+    codes_of,
+    counts_of,
+    pack_generator,
+    pack_log_r,
+    pack_serial,
+    restore_generator,
+    round_down,
+    seal_state,
+    unpack_log_r,
+    unpack_serial,
+    unseal_state,
+    urns_of,
+)
+from shared.drift.encode import Codes, Encoder, level_counts, window_counts
 from shared.drift.evidence import log_sum
+from shared.drift.prewhitening import Prewhitener
 from shared.drift.profile import ReferenceProfile
-from shared.drift.state import Packed, pack_array, seal, unpack_array, unseal
 from shared.drift.status import DriftStatus, ratio
 from shared.drift.streams import Evidence
 from shared.drift.tracks import Tolerance, build_groups
 from shared.errors import ProfileError
 
-MAGIC = b"SDRD"
 MAX_WINDOW = 1 << 16
 BATCH_ROWS = 4096
 """Rows whose windows are evaluated together."""
@@ -39,24 +53,6 @@ RECENT = 512
 """Effects are of the last 512 to 1024 samples."""
 NAMED = 3
 NAMED_SHARE = 0.05
-
-
-class _State(Struct):
-    false_alarm_every: float
-    window: int
-    delta: float
-    replaced: float
-    samples: int
-    at: int | None
-    features: tuple[str, ...]
-    generator: tuple[bytes, bytes, int, int]
-    buffer: Packed
-    log_evidence: float | None
-    contributions: Packed
-    taken: bytes
-    recent: tuple[bytes, bytes]
-    log_r: tuple[Packed, ...]
-    urns: tuple[Packed, ...]
 
 
 class DriftDetector:
@@ -100,9 +96,12 @@ class DriftDetector:
         self.window = int(window)
         self.tolerance = Tolerance(float(tolerance), float(replaced)).check()
         self._encoder = Encoder(profile)
-        self._evidence = Evidence(build_groups(profile, self.tolerance), self.window)
+        self._groups = build_groups(profile, self.tolerance)
+        self._evidence = Evidence(self._groups, self.window)
         self._rng = np.random.Generator(np.random.PCG64(seed))
-        self._buffer = np.empty((len(profile.columns), 0), dtype=np.uint8)
+        self._past = _prewhitener(profile, seed + 1)
+        self._buffer = np.empty((len(profile.columns) + len(profile.levels), 0), dtype=np.uint8)
+        self._seen = WindowCounts.zero(profile)
         self._taken = WindowCounts.zero(profile)
         self._recent = [WindowCounts.zero(profile), WindowCounts.zero(profile)]
         self._samples = 0
@@ -127,24 +126,41 @@ class DriftDetector:
         """
         rows = self._encoder.rows(X_block)
         for at in range(0, len(rows), BATCH_ROWS):
-            self._take_in(self._encoder.codes(rows[at : at + BATCH_ROWS], self._rng))
+            self._take_in(self._codes(rows[at : at + BATCH_ROWS]))
         return self._at is not None
 
-    def _take_in(self, codes: NDArray[np.uint8]) -> None:
-        width, new, begun = self._encoder.width, codes.shape[1], self._buffer.shape[1]
+    def _codes(self, rows: Floats) -> Codes:
+        """Codes (F + V, b) of rows (b, F): bins of values or residuals, and of the levels whose means are finished."""
+        if self._past.idle:
+            return self._encoder.codes(rows, self._rng)
+        watched, levels = self._past.advance(np.ascontiguousarray(rows.T))
+        return np.concatenate((self._encoder.codes(watched.T, self._rng), levels))
+
+    def _counted(self, codes: Codes, window: int) -> NDArray[np.int64]:
+        """Counts (T, W, K) in windows of ``window`` rows."""
+        width, scalars = self._encoder.width, len(self.profile.columns)
+        counts = window_counts(codes[:scalars], window, width)
+        if len(codes) == scalars:
+            return counts
+        return np.concatenate((counts, level_counts(codes[scalars:], window, width)))
+
+    def _take_in(self, codes: Codes) -> None:
+        new, begun = codes.shape[1], self._buffer.shape[1]
         before = self._samples - begun  # samples evaluated so far
         self._samples += new
-        table = -window_counts(self._buffer, begun, width)[:, 0] if begun else 0
+        table = -self._counted(self._buffer, begun)[:, 0] if begun else 0
         if begun:
             codes = np.concatenate((self._buffer, codes), axis=1)
         whole = codes.shape[1] // self.window * self.window
         if whole:
-            counts = window_counts(codes[:, :whole], self.window, width)
-            table = table + counts.sum(1)
+            counts = self._counted(codes[:, :whole], self.window)
+            summed = counts.sum(1)
+            table = table + summed
+            self._seen += WindowCounts(self._seen.layout, whole, summed)
             self._evaluate(counts.astype(np.float64), before)
         self._buffer = codes[:, whole:].copy()
         if rest := codes.shape[1] - whole:
-            table = table + window_counts(self._buffer, rest, width)[:, 0]
+            table = table + self._counted(self._buffer, rest)[:, 0]
         self._count(WindowCounts(self._taken.layout, new, np.asarray(table)))
 
     def _count(self, block: WindowCounts) -> None:
@@ -208,14 +224,15 @@ class DriftDetector:
         self._evidence.forget(urns=not keep)
         if not keep:
             self._buffer = self._buffer[:, :0]
+            self._past.forget()
+            self._seen = WindowCounts.zero(self.profile)
             self._recent = [WindowCounts.zero(self.profile), WindowCounts.zero(self.profile)]
 
     def to_bytes(self) -> bytes:
-        """The whole state; a detector restored from it goes on exactly as this one would."""
-        generator = self._rng.bit_generator.state
-        numbers = generator["state"]
-        groups = self._evidence.state()
-        state = _State(
+        """The whole state; a detector restored from it goes on exactly as this one will. What was gathered is rounded
+        down to 32-bit logarithms, in the bytes and here alike, by less than a millionth."""
+        self._evidence.replace_log_r(round_down)
+        state = State(
             false_alarm_every=self.false_alarm_every,
             window=self.window,
             delta=self.tolerance.delta,
@@ -223,21 +240,17 @@ class DriftDetector:
             samples=self._samples,
             at=self._at,
             features=self._features,
-            generator=(
-                numbers["state"].to_bytes(16, "little"),
-                numbers["inc"].to_bytes(16, "little"),
-                int(generator["has_uint32"]),
-                int(generator["uinteger"]),
-            ),
-            buffer=pack_array(np.concatenate((self._buffer, self._buffer == self._encoder.width)).T),
+            generator=pack_generator(self._rng),
+            begun=self._buffer.shape[1],
+            codes=self._buffer.tobytes(),
             log_evidence=self._log_evidence if math.isfinite(self._log_evidence) else None,
-            contributions=pack_array(self._evidence.by_track()),
-            taken=self._taken.to_bytes(),
-            recent=(self._recent[0].to_bytes(), self._recent[1].to_bytes()),
-            log_r=tuple(pack_array(log_r) for log_r, _ in groups),
-            urns=tuple(pack_array(urn) for _, urn in groups),
+            taken=self._taken.to_varints(),
+            recent=(self._recent[0].to_varints(), self._recent[1].to_varints()),
+            seen=self._seen.to_varints(),
+            log_r=tuple(pack_log_r(log_r) for log_r, _ in self._evidence.state()),
+            serial=None if self._past.idle else pack_serial(self._past.state(), self._past.generator),
         )
-        return seal(MAGIC, self.profile.digest, state)
+        return seal_state(self.profile.digest, state)
 
     @classmethod
     def from_bytes(cls, profile: ReferenceProfile, data: bytes) -> DriftDetector:
@@ -246,30 +259,36 @@ class DriftDetector:
         Raises:
             ProfileError: truncated, damaged, of another version, or of another profile.
         """
-        state = unseal(MAGIC, profile.digest, data, _State)
+        state, gathered = unseal_state(profile, data)
         detector = cls(profile, state.false_alarm_every, state.window, state.delta, replaced=state.replaced)
-        groups = detector._evidence.state()
-        if not len(state.log_r) == len(state.urns) == len(groups):
-            raise ProfileError("drift state: another number of track groups than the profile has")
-        numbers, increment, has_half, half = state.generator
-        detector._rng.bit_generator.state = {
-            "bit_generator": "PCG64",
-            "state": {"state": int.from_bytes(numbers, "little"), "inc": int.from_bytes(increment, "little")},
-            "has_uint32": has_half,
-            "uinteger": half,
-        }
-        width, tracks = detector._encoder.width, detector._encoder.tracks
-        buffer = unpack_array(state.buffer, dtype=np.uint8)
-        if buffer.ndim != 2 or buffer.shape[1] != tracks or len(buffer) >= state.window or (buffer > width).any():
-            raise ProfileError("drift state: the unfinished window doesn't fit the profile")
-        detector._buffer = np.ascontiguousarray(buffer[:, : len(profile.columns)].T)
+        restore_generator(detector._rng, state.generator)
+        detector._buffer = codes_of(state, len(profile.columns), len(profile.levels), detector._encoder.width)
         detector._samples, detector._at, detector._features = state.samples, state.at, state.features
         detector._log_evidence = -math.inf if state.log_evidence is None else state.log_evidence
-        detector._taken = WindowCounts.from_bytes(profile, state.taken)
-        detector._recent = [WindowCounts.from_bytes(profile, part) for part in state.recent]
-        pairs = zip(state.log_r, state.urns, groups, strict=True)
-        if not detector._evidence.load(
-            [(unpack_array(r, log_r), unpack_array(u, urn)) for r, u, (log_r, urn) in pairs]
-        ):
+        layout = profile.layout
+        detector._taken = WindowCounts.from_varints(layout, state.taken)
+        detector._recent = [WindowCounts.from_varints(layout, part) for part in state.recent]
+        groups = detector._evidence.state()
+        if gathered is None:
+            detector._seen = WindowCounts.from_varints(layout, state.seen)
+            urns = urns_of(detector._groups, detector._seen.table)
+            if len(state.log_r) != len(groups):
+                raise ProfileError("drift state: another number of track groups than the profile has")
+            pairs = zip(state.log_r, groups, urns, strict=True)
+            gathered = [(unpack_log_r(log_r, like.shape), urn) for log_r, (like, _), urn in pairs]
+        elif [(r.shape, u.shape) for r, u in gathered] != [(r.shape, u.shape) for r, u in groups]:
+            raise ProfileError("drift state: evidence of other tracks than the profile has")
+        else:
+            detector._seen = counts_of(detector._groups, layout, gathered)
+        if not detector._evidence.load(gathered):
             raise ProfileError("drift state: an urn doesn't hold the reference and whole counts")
+        if not detector._past.idle:
+            if state.serial is None or not detector._past.load(unpack_serial(state.serial)):
+                raise ProfileError("drift state: what is remembered doesn't fit the profile")
+            restore_generator(detector._past.generator, state.serial.generator)
         return detector
+
+
+def _prewhitener(profile: ReferenceProfile, seed: int) -> Prewhitener:
+    serials = [None if memory is None else memory.serial for memory in profile.memories]
+    return Prewhitener(serials, [profile.levels.get(k) for k in range(len(serials))], seed)

@@ -8,12 +8,15 @@ from numpy.typing import NDArray
 
 from shared.drift.bins import CATEGORY, Column, Floats
 from shared.drift.counts import WindowCounts
-from shared.drift.profile import MISSING_SUFFIX, ReferenceProfile
+from shared.drift.profile import LEVEL_SUFFIX, MISSING_SUFFIX, ReferenceProfile
 from shared.errors import ProfileError
 
 
 class Effect(Struct, frozen=True):
     """Distances of a window from its reference.
+
+    Of a scalar with a memory ``psi`` and ``js`` are those of its residuals; ``w1`` and ``mean_shift`` say how far its
+    level moved, in robust sigmas of the scalar.
 
     ``psi``: population stability index. ``js``: Jensen-Shannon divergence in nats. ``w1``: Wasserstein-1 distance and
     ``mean_shift``: shift of the mean, both in robust sigmas of the reference. What lies outside the reference's range
@@ -28,7 +31,8 @@ class Effect(Struct, frozen=True):
 
 
 def effects(profile: ReferenceProfile, counts: WindowCounts) -> dict[str, Effect]:
-    """Scalar name -> its :class:`Effect`; ``<name>.missing`` appears where values are missing now or were.
+    """Scalar name -> its :class:`Effect`; ``<name>.missing`` appears where values are missing now or were,
+    ``<name>.level`` where means of a level were finished: its ``psi`` and ``js`` are those of the means.
 
     Raises:
         ProfileError: the counts belong to another profile.
@@ -40,6 +44,8 @@ def effects(profile: ReferenceProfile, counts: WindowCounts) -> dict[str, Effect
         for t, (name, column) in enumerate(zip(profile.names, profile.columns, strict=True))
     }
     scalars = len(profile.columns)
+    for k, name in enumerate(profile.names):
+        found |= _with_memory(profile, counts, k, found[name])
     for k, (name, column) in enumerate(zip(profile.names, profile.columns, strict=True)):
         row = counts.table[scalars + k, :2]
         if row[1] or column.missing:
@@ -59,6 +65,32 @@ def _effect(column: Column, row: NDArray[np.int64]) -> Effect:
     unit = column.unit or 1.0
     w1 = float(np.abs(np.cumsum(before - now))[:-1] @ np.diff(column.centers)) / unit
     return Effect(psi, js, w1=w1, mean_shift=float((now - before) @ column.centers) / unit)
+
+
+def _with_memory(profile: ReferenceProfile, counts: WindowCounts, k: int, own: Effect) -> dict[str, Effect]:
+    """The effects of a scalar with a memory, of which ``own`` is that of its residuals."""
+    memory, name = profile.memories[k], profile.names[k]
+    if memory is None or not memory.serial.model.order:
+        return {}
+    column, model = profile.columns[k], memory.serial.model
+    # the mean of an autoregressive process moves by 1 / (1 - Σφ) of what its residuals' mean moves by
+    scale = (column.unit or 1.0) / (memory.unit * model.gain)
+    sign = 1.0 if model.coefficients.sum() <= 1 else -1.0
+    moved = Effect(own.psi, own.js, w1=abs(own.mean_shift) * scale, mean_shift=own.mean_shift * scale * sign)
+    if memory.level is None:
+        return {name: moved}
+    track = profile.layout.names.index(name + LEVEL_SUFFIX)
+    row = counts.table[track, : len(memory.level.gaps)]
+    if not row.sum():
+        return {name: moved}
+    change = row / row.sum() - memory.level.gaps / memory.level.gaps.sum()
+    centers = memory.level.centers
+    level = Effect(
+        *_divergences(*_shares(memory.level.gaps, row)),
+        w1=float(np.abs(np.cumsum(change))[:-1] @ np.diff(centers)) / memory.unit,
+        mean_shift=float(change @ centers) / memory.unit,
+    )
+    return {name: Effect(own.psi, own.js, level.w1, level.mean_shift), name + LEVEL_SUFFIX: level}
 
 
 def _shares(gaps: Floats, row: NDArray[np.int64]) -> tuple[Floats, Floats]:

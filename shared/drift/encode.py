@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from shared.drift.bins import CATEGORY, VALUE, Floats
+from shared.drift.prewhitening import NO_MEAN
 from shared.drift.profile import ReferenceProfile
 from shared.errors import InputError
 
@@ -17,7 +18,8 @@ CHUNK = 2048
 class Encoder:
     """Bins of rows for one profile.
 
-    Codes are (F, b) uint8: the bin of each value, or ``width`` (one past the last) where it is missing.
+    Codes are (F, b) uint8: the bin of each value, or ``width`` (one past the last) where it is missing. Scalars with a
+    memory are encoded by their residuals, which :class:`~shared.drift.prewhitening.Prewhitener` makes.
     """
 
     def __init__(self, profile: ReferenceProfile) -> None:
@@ -98,3 +100,11 @@ def window_counts(codes: Codes, window: int, width: int) -> NDArray[np.int64]:
     counts[scalars:, :, 1] = missing = flat[:, :, width]
     np.subtract(window, missing, out=counts[scalars:, :, 0])
     return counts
+
+
+def level_counts(codes: Codes, window: int, width: int) -> NDArray[np.int64]:
+    """Counts (V, W, width) of the means that are finished in windows of ``window`` rows; ``codes`` (V, W * window)."""
+    levels, windows = len(codes), codes.shape[1] // window
+    of, rows = np.nonzero(codes != NO_MEAN)
+    cells = (of * windows + rows // window) * width + codes[of, rows]
+    return np.bincount(cells, minlength=levels * windows * width).reshape(levels, windows, width)

@@ -132,6 +132,10 @@ class FleetDetector:
     def _own(self, device: str, own: ReferenceProfile) -> _Baseline:
         if (own.names, own.kinds, own.families) != (self.profile.names, self.profile.kinds, self.profile.families):
             raise ProfileError(f"reference of device {device!r}: scalars, kinds or families differ from the fleet's")
+        if own.layout.names != self.profile.layout.names:
+            raise ProfileError(
+                f"reference of device {device!r} has levels of {_levels(own)}, the fleet's of {_levels(self.profile)}"
+            )
         return _Baseline(own, self.tolerance, self.profile)
 
     def profile_for(self, device: str) -> ReferenceProfile:
@@ -181,22 +185,23 @@ class FleetDetector:
     def _advance(self, g: int, news: Mapping[str, Floats]) -> None:
         """Take one group's tracks of all devices with news, their counts (tracks, 1, bins)."""
         pooled = np.zeros_like(self._pool[g])[:, None]
-        sums: dict[str, Floats] = {}
+        sums: dict[str, tuple[Floats, Floats]] = {}
         for device, counts in news.items():
             member = self._devices[device]
             baseline = self._baselines[member.baseline]
             group = baseline.groups[g]
             window = group.windows(counts)
-            log_e = group.log_e_plug(window)
+            log_e = plug = group.log_e_plug(window)
             if group.urn:
-                log_e = np.concatenate((group.log_e_urn(baseline.urns[g], window), log_e), axis=2)
-                sums[member.baseline] = sums[member.baseline] + window if member.baseline in sums else window
+                log_e = np.concatenate((group.log_e_urn(baseline.urns[g], window), plug), axis=2)
+                have = sums.get(member.baseline)
+                sums[member.baseline] = (window, plug) if have is None else (have[0] + window, have[1] + plug)
             else:
-                pooled += log_e
+                pooled += plug
             member.log_r[g] = accumulate(member.log_r[g], log_e, math.log(member.owed))[:, -1]
-        for digest, window in sums.items():
+        for digest, (window, plug) in sums.items():
             baseline = self._baselines[digest]
-            pooled += baseline.groups[g].log_e_urn(baseline.urns[g], window, slow=True)
+            pooled += baseline.groups[g].pooled(baseline.urns[g], window, plug)
             baseline.urns[g] = baseline.urns[g] + window[:, 0]
         self._pool[g] = accumulate(self._pool[g], pooled, math.log(self._pool_owed))[:, -1]
 
@@ -300,6 +305,10 @@ class FleetDetector:
             member.owed = kept.owed
             fleet._devices[name] = member
         return fleet
+
+
+def _levels(profile: ReferenceProfile) -> str:
+    return ", ".join(profile.names[k] for k in profile.levels) or "none"
 
 
 def _total(parts: Iterable[tuple[Floats, Floats]]) -> float:

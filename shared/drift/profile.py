@@ -15,26 +15,30 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import ArrayLike, NDArray
 
-from shared.drift.arrays import Arrays, load_arrays, save_arrays, take
+from shared.drift.arrays import Arrays, load_arrays, save_arrays
 from shared.drift.bins import CATEGORY, VALUE, Column, Floats, fit_category, fit_value
+from shared.drift.memory import Memory, fit_memory
+from shared.drift.profile_file import MAX_BINS, MAX_COLUMNS, columns_from, to_arrays
 from shared.errors import ProfileError
 
-FORMAT = 1
 LEAST_ROWS = 50
-MAX_COLUMNS = 4096
-MAX_BINS = 64
 FAMILIES = ("inputs", "quality", "embedding", "confidence", "classes")
 QUALITY = "quality"
 MISSING_SUFFIX = ".missing"
-_RAGGED = ("edges", "tiebreaks", "gaps", "scores", "centers", "sketch")
+LEVEL_SUFFIX = ".level"
+LEVEL_WEIGHT = 1 / 4
+"""Residuals hold all there is to know of a level, too, as long as their model is right."""
+PROMISED = "promised"
 
 
 class Layout(Struct, frozen=True):
-    """The tracks of a profile: its scalars, then the missing flag of each. ``names`` and bins of each (T,)."""
+    """The tracks of a profile: its scalars, the missing flag of each, then the levels of the scalars ``levels``.
+    ``names`` and bins of each (T,)."""
 
     digest: str
     names: tuple[str, ...]
     sizes: tuple[int, ...]
+    levels: tuple[int, ...] = ()
 
     @property
     def width(self) -> int:
@@ -44,14 +48,15 @@ class Layout(Struct, frozen=True):
     @property
     def scalars(self) -> int:
         """Number of watched scalars."""
-        return len(self.names) // 2
+        return (len(self.names) - len(self.levels)) // 2
 
 
 class ReferenceProfile:
     """The reference of F watched scalars.
 
-    ``names``, ``families`` and ``kinds`` ("value" or "category") have one entry a scalar; ``level`` says for each
-    name what could be promised; ``digest`` is the first 16 hex digits of the content's SHA-256.
+    ``names``, ``families``, ``kinds`` ("value" or "category"), ``columns`` and ``memories`` have one entry a scalar.
+    The column of a scalar with a memory is of its residuals; that of its level is in the memory. ``level`` says for
+    each name what could be promised; ``digest`` is the first 16 hex digits of the content's SHA-256.
 
     >>> rng = np.random.default_rng(0)
     >>> profile = ReferenceProfile.fit(rng.normal(size=(500, 2)), names=["width", "height"])
@@ -59,13 +64,24 @@ class ReferenceProfile:
     ('promised', 16)
     """
 
-    def __init__(self, names: Sequence[str], families: Sequence[str], columns: Sequence[Column]) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        families: Sequence[str],
+        columns: Sequence[Column],
+        memories: Sequence[Memory | None] | None = None,
+    ) -> None:
         self.names = tuple(names)
         self.families = tuple(families)
         self.columns = tuple(columns)
+        self.memories = tuple(memories) if memories is not None else (None,) * len(self.columns)
         self.kinds = tuple(column.kind for column in self.columns)
-        self.level = dict.fromkeys(self.names, "promised")
-        _check_names(self.names, self.families)
+        self.level = {
+            name: PROMISED if memory is None else memory.text(kind)
+            for name, memory, kind in zip(self.names, self.memories, self.kinds, strict=True)
+        }
+        self.levels = {k: m.level for k, m in enumerate(self.memories) if m is not None and m.level is not None}
+        _check_names(self.names, self.families, tuple(self.names[k] + LEVEL_SUFFIX for k in self.levels))
 
     @classmethod
     def fit(
@@ -79,9 +95,11 @@ class ReferenceProfile:
         kinds: Sequence[str] | None = None,
         seed: int = 0,
     ) -> ReferenceProfile:
-        """Learn the reference from ``X`` (n, F) or (n,) float, n >= 50 rows in any order; NaN is missing.
+        """Learn the reference from ``X`` (n, F) or (n,) float, n >= 50 rows; NaN is missing.
 
         Args:
+            time_ordered: rows follow each other in time, evenly, and so will those of the stream; what depends on what
+            was before is then watched by its residuals and its level. Otherwise rows are exchangeable, in any order.
             names: F different names; "x0", "x1", ... by default.
             bins: bins between the smallest and the largest reference value; two more lie outside.
             families: F group names; evidence is weighted by family first, so that many inputs don't drown one
@@ -92,11 +110,6 @@ class ReferenceProfile:
         Raises:
             ProfileError: fewer than 50 rows, fewer than 10 values in a column, or arguments that don't fit.
         """
-        if time_ordered:
-            raise ProfileError(
-                "time_ordered=True: time-ordered references aren't supported in this version; "
-                "leave it out if the rows are exchangeable"
-            )
         try:
             rows = np.asarray(X, dtype=np.float64)
         except (TypeError, ValueError) as error:
@@ -120,16 +133,21 @@ class ReferenceProfile:
         if unknown:
             raise ProfileError(f"kind {min(unknown)!r} is neither {VALUE!r} nor {CATEGORY!r}")
         rng = np.random.default_rng(seed)
-        columns = []
+        columns: list[Column] = []
+        memories: list[Memory | None] = []
         for name, kind, column in zip(names, kinds, rows.T, strict=True):
             there = column[~np.isnan(column)]
             missing = n - len(there)
-            columns.append(
-                fit_category(there, missing, bins, name)
-                if kind == CATEGORY
-                else fit_value(there, missing, bins, rng, name)
-            )
-        return cls(names, families, columns)
+            memory = None
+            if time_ordered:
+                found, memory = fit_memory(column, kind, bins, rng, name)
+            elif kind == CATEGORY:
+                found = fit_category(there, missing, bins, name)
+            else:
+                found = fit_value(there, missing, bins, rng, name)
+            columns.append(found)
+            memories.append(memory)
+        return cls(names, families, columns, memories)
 
     @classmethod
     def join(cls, *profiles: ReferenceProfile) -> ReferenceProfile:
@@ -144,6 +162,7 @@ class ReferenceProfile:
             [name for p in profiles for name in p.names],
             [family for p in profiles for family in p.families],
             [column for p in profiles for column in p.columns],
+            [memory for p in profiles for memory in p.memories],
         )
 
     @cached_property
@@ -161,24 +180,70 @@ class ReferenceProfile:
         """The tracks whose counts this profile gives meaning to."""
         return Layout(
             digest=self.digest,
-            names=(*self.names, *(name + MISSING_SUFFIX for name in self.names)),
-            sizes=(*(len(column.gaps) for column in self.columns), *(2 for _ in self.columns)),
+            names=(
+                *self.names,
+                *(name + MISSING_SUFFIX for name in self.names),
+                *(self.names[k] + LEVEL_SUFFIX for k in self.levels),
+            ),
+            sizes=(
+                *(len(column.gaps) for column in self.columns),
+                *(2 for _ in self.columns),
+                *(len(column.gaps) for column in self.levels.values()),
+            ),
+            levels=tuple(self.levels),
         )
 
     @cached_property
     def weights(self) -> Floats:
-        """Prior weight of each track (2F,), by family first, then evenly; the missing flags are of the family
-        "quality"."""
+        """Prior weight of each track (T,), by family first, then evenly; the missing flags are of the family
+        "quality". Of a scalar's weight its residuals have three quarters and its level one."""
         families = (*self.families, *(QUALITY for _ in self.families))
         members = {family: families.count(family) for family in families}
-        return np.array([1 / (len(members) * members[family]) for family in families])
+        shares = [1 / (len(members) * members[family]) for family in families]
+        levels = [shares[k] * LEVEL_WEIGHT for k in self.levels]
+        for k in self.levels:
+            shares[k] *= 1 - LEVEL_WEIGHT
+        return np.array([*shares, *levels])
 
-    def gaps(self, track: int) -> Floats:
-        """Reference weights of one track: of its column, or for a missing flag present and missing (plus one)."""
-        if track < len(self.columns):
-            return self.columns[track].gaps
-        column = self.columns[track - len(self.columns)]
-        return np.array([column.present, column.missing + 1.0])
+    @cached_property
+    def value_tracks(self) -> dict[int, Column]:
+        """The tracks of ordered numbers: of values or residuals, and of levels."""
+        found = {k: column for k, column in enumerate(self.columns) if column.kind == VALUE}
+        return found | {2 * len(self.columns) + v: column for v, column in enumerate(self.levels.values())}
+
+    def scalar(self, track: int) -> int:
+        """The scalar that a track is of."""
+        scalars = len(self.columns)
+        return track % scalars if track < 2 * scalars else tuple(self.levels)[track - 2 * scalars]
+
+    def memory_of(self, track: int) -> float:
+        """Memory τ of the scalar whose residuals ``track`` is of; 0 of all other tracks."""
+        memory = self.memories[track] if track < len(self.columns) else None
+        return memory.tau if memory is not None and memory.serial.model.order else 0.0
+
+    def banded(self, track: int) -> bool:
+        """Whether a value track has a band from the start: the reference itself moves, or its model is uncertain."""
+        memory = self.memories[self.scalar(track)]
+        return memory is not None and (memory.band > 0 or memory.slack > 0)
+
+    def reach(self, track: int, delta: float) -> float:
+        """How far the numbers of a value track move, in their own unit, when the scalar slowly moves by ``delta``
+        robust sigmas, or by the band that the reference itself needs if that is more. Of a level that much; of the
+        residuals of an autoregressive model |1 - Σφ| of it, since d_t - Σ φ_k d_{t-k} = (1 - Σφ) d for constant d."""
+        scalar = self.scalar(track)
+        memory = self.memories[scalar]
+        if memory is None:
+            return delta * self.columns[scalar].unit
+        moved = max(delta, memory.band) * memory.unit
+        if track != scalar or not memory.serial.model.order:
+            return moved
+        return max(moved * memory.serial.model.gain, memory.slack)
+
+    def tau(self, name: str) -> float:
+        """How many samples of the scalar or track ``name`` are worth one that is independent; 1 without a memory."""
+        names = self.layout.names
+        memory = self.memories[self.scalar(names.index(name))] if name in names else None
+        return max(memory.tau, 1.0) if memory is not None else 1.0
 
     def save(self, path: Path) -> None:
         """Write the profile as ``.npz``, atomically.
@@ -199,19 +264,7 @@ class ReferenceProfile:
 
     def to_arrays(self) -> Arrays:
         """The content as arrays: one entry a scalar, or all scalars' end to end with ``<name>_lengths``."""
-        arrays: Arrays = {
-            "format": np.array([FORMAT]),
-            "names": np.array(self.names),
-            "families": np.array(self.families),
-            "kinds": np.array(self.kinds),
-            "unit": np.array([column.unit for column in self.columns]),
-            "rows": np.array([(column.present, column.missing) for column in self.columns]),
-        }
-        for field in _RAGGED:
-            parts = [getattr(column, field) for column in self.columns]
-            arrays[field] = np.concatenate(parts)
-            arrays[f"{field}_lengths"] = np.array([len(part) for part in parts])
-        return arrays
+        return to_arrays(self.names, self.families, self.columns, self.memories)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> ReferenceProfile:
@@ -220,72 +273,14 @@ class ReferenceProfile:
         Raises:
             ProfileError: arrays are missing, malformed, or of another version.
         """
-        found = take(arrays, "format", "i")
-        if len(found) != 1 or int(found[0]) != FORMAT:
-            raise ProfileError(
-                f"drift profile: format {found.tolist()}, but this version of sanderling reads format {FORMAT}"
-            )
-        names, families, kinds = (tuple(take(arrays, key, "U").tolist()) for key in ("names", "families", "kinds"))
-        unit, rows = take(arrays, "unit", "f"), take(arrays, "rows", "i", 2)
-        width = len(names)
-        if (
-            not 1 <= width <= MAX_COLUMNS
-            or {len(families), len(kinds), len(unit)} != {width}
-            or rows.shape != (width, 2)
-        ):
-            raise ProfileError("drift profile: names, families, kinds, unit and rows differ in length")
-        ragged = {field: _split(arrays, field, width) for field in _RAGGED}
-        columns = [
-            Column(
-                kind=kinds[k],
-                unit=float(unit[k]),
-                present=int(rows[k, 0]),
-                missing=int(rows[k, 1]),
-                **{field: ragged[field][k] for field in _RAGGED},
-            )
-            for k in range(width)
-        ]
-        for name, column in zip(names, columns, strict=True):
-            _check_column(name, column)
-        return cls(names, families, columns)
+        return cls(*columns_from(arrays))
 
 
-def _split(arrays: Mapping[str, NDArray[np.generic]], field: str, width: int) -> list[Floats]:
-    flat, lengths = take(arrays, field, "f"), take(arrays, f"{field}_lengths", "i")
-    if len(lengths) != width or (lengths < 0).any() or lengths.sum() != len(flat):
-        raise ProfileError(f"drift profile: array {field!r} doesn't have the length that {field}_lengths says")
-    return [np.array(part, dtype=np.float64) for part in np.split(flat, np.cumsum(lengths)[:-1])]
-
-
-def _check_names(names: tuple[str, ...], families: tuple[str, ...]) -> None:
-    tracks = [*names, *(name + MISSING_SUFFIX for name in names)]
+def _check_names(names: tuple[str, ...], families: tuple[str, ...], levels: tuple[str, ...]) -> None:
+    tracks = [*names, *(name + MISSING_SUFFIX for name in names), *levels]
     if len(set(tracks)) != len(tracks):
         twice = next(name for name in tracks if tracks.count(name) > 1)
         raise ProfileError(f"name {twice!r} appears twice; watched scalars need names of their own")
     for name in (*names, *families):
         if not isinstance(name, str) or not 1 <= len(name) <= 128 or "\0" in name:
             raise ProfileError(f"name {name!r} must be a string of 1 to 128 characters")
-
-
-def _check_column(name: str, column: Column) -> None:
-    """Refuse what could not have come from ``fit``."""
-    bins = len(column.gaps)
-    wrong = (
-        column.kind not in {VALUE, CATEGORY}
-        or not 2 <= bins <= MAX_BINS + 2
-        or {len(column.edges), len(column.tiebreaks) if column.kind == VALUE else bins - 1} != {bins - 1}
-        or {len(column.scores), len(column.centers)} != {bins}
-        or (column.kind == VALUE and not len(column.sketch))
-        or not (column.present >= 1 and column.missing >= 0)
-        or not (np.isfinite(column.unit) and column.unit >= 0)
-        or not (column.gaps >= 1).all()
-        or not (
-            np.isfinite(column.gaps).all() and np.isfinite(column.scores).all() and np.isfinite(column.centers).all()
-        )
-        or np.isnan(column.edges).any()
-        or (column.edges[1:] < column.edges[:-1]).any()
-        or np.isnan(column.sketch).any()
-        or (column.sketch[1:] < column.sketch[:-1]).any()
-    )
-    if wrong:
-        raise ProfileError(f"drift profile: column {name!r} is malformed")

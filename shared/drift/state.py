@@ -1,4 +1,5 @@
-"""Detector states as bytes: a magic, a version, the profile's digest, MessagePack, a checksum."""
+"""Detector states as bytes: a magic, a version, the profile's digest, MessagePack (from version 2 on compressed), a
+checksum."""
 
 from __future__ import annotations
 
@@ -55,13 +56,19 @@ def unpack_array(
     return np.frombuffer(packed.data, want).reshape(packed.shape).astype(want.newbyteorder("="))
 
 
-def seal(magic: bytes, digest: str, state: Struct) -> bytes:
+def seal(magic: bytes, digest: str, state: Struct, *, version: int = VERSION) -> bytes:
     """``state`` as bytes that :func:`unseal` accepts."""
-    body = magic + bytes([VERSION]) + bytes.fromhex(digest) + msgspec.msgpack.encode(state)
+    packed = msgspec.msgpack.encode(state)
+    body = magic + bytes([version]) + bytes.fromhex(digest) + (packed if version == VERSION else zlib.compress(packed))
     return body + zlib.crc32(body).to_bytes(4, "little")
 
 
-def unseal(magic: bytes, digest: str, data: bytes, type_: type[S]) -> S:
+def version_of(magic: bytes, data: bytes) -> int:
+    """The version that ``data`` says it is; 0 if it is no such state."""
+    return data[len(magic)] if len(data) > len(magic) and data[: len(magic)] == magic else 0
+
+
+def unseal(magic: bytes, digest: str, data: bytes, type_: type[S], *, version: int = VERSION) -> S:
     """The state in ``data``.
 
     Raises:
@@ -72,14 +79,23 @@ def unseal(magic: bytes, digest: str, data: bytes, type_: type[S]) -> S:
         raise ProfileError(f"drift state: {len(data)} bytes; at most {MAX_BYTES} are allowed")
     if len(data) < head + 13 or data[:head] != magic:
         raise ProfileError("drift state: not a state of this detector, or truncated")
-    if data[head] != VERSION:
-        raise ProfileError(f"drift state: version {data[head]}, but this version of sanderling reads version {VERSION}")
+    if data[head] != version:
+        raise ProfileError(f"drift state: version {data[head]}, but this version of sanderling reads version {version}")
     if zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
         raise ProfileError("drift state: damaged or truncated (checksum differs)")
     found = data[head + 1 : head + 9].hex()
     if found != digest:
         raise ProfileError(f"drift state: belongs to profile {found}, not to {digest}")
+    packed = data[head + 9 : -4]
     try:
-        return msgspec.msgpack.decode(data[head + 9 : -4], type=type_)
-    except UNREADABLE as error:
+        return msgspec.msgpack.decode(packed if version == VERSION else _decompressed(packed), type=type_)
+    except (*UNREADABLE, zlib.error) as error:
         raise ProfileError(f"drift state: {error}") from error
+
+
+def _decompressed(packed: bytes) -> bytes:
+    unpacker = zlib.decompressobj()
+    found = unpacker.decompress(packed, MAX_BYTES)
+    if not unpacker.eof or unpacker.unused_data:
+        raise ProfileError(f"drift state: more than {MAX_BYTES} bytes unpacked, or incomplete")
+    return found

@@ -183,6 +183,10 @@ class Evidence:
             for lane, part in zip(self._lanes, self._split(self._log_r), strict=True)
         ]
 
+    def replace_log_r(self, change: Callable[[Floats], Floats]) -> None:
+        """Put another log R in the place of each bet's."""
+        self._log_r = change(self._log_r)
+
     def load(self, state: Sequence[tuple[Floats, Floats]]) -> bool:
         """Go on from what :meth:`state` gave; False, and nothing changed, if that can't be."""
         for lane, (log_r, urn) in zip(self._lanes, state, strict=True):

@@ -18,7 +18,7 @@ import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import NDArray
 
-from shared.drift.bets import SHIFTS, SLOW_SHIFTS, category_bets, flag_bets, value_bets
+from shared.drift.bets import SHIFTS, SLOW_SHIFTS, category_bets, flag_bets, residual_shifts, value_bets
 from shared.drift.bins import CATEGORY, VALUE, Floats
 from shared.drift.evidence import URN_WEIGHT, risk_of, share_normaliser, urn_log_e, value_normaliser
 from shared.drift.profile import ReferenceProfile
@@ -77,7 +77,8 @@ class Group(Struct, frozen=True):
     tracks, whose rows have all bins. ``gaps`` (R, K) urn at the start, 1 in padded bins, and ``total`` (R,) its sums
     without them. ``urn_bets``, ``urn_exp`` (R, M, K) and ``slow_bets``, ``slow_exp`` (R, P, K): log-bets and their
     exponentials, 0 in padded bins. ``plug_bets`` (R, P, K): slow bets less their normaliser. ``urn_weights`` (R, M),
-    ``slow_weights`` (R, P): logs, each summing to at most the track's weight over all its bets.
+    ``slow_weights`` (R, P): logs, each summing to at most the track's weight over all its bets. ``shares`` (R, 2):
+    logs of how much of it urn and plug-in have; a track with a band of its own has no urn.
     """
 
     kind: str
@@ -93,6 +94,7 @@ class Group(Struct, frozen=True):
     plug_bets: Floats
     urn_weights: Floats
     slow_weights: Floats
+    shares: Floats
 
     @property
     def rows_each(self) -> int:
@@ -109,7 +111,7 @@ class Group(Struct, frozen=True):
         rows = self.rows_of(tracks)
         of_rows = (
             *("gaps", "total", "urn_bets", "urn_exp", "slow_bets", "slow_exp"),
-            *("plug_bets", "urn_weights", "slow_weights"),
+            *("plug_bets", "urn_weights", "slow_weights", "shares"),
         )
         picked = {field: getattr(self, field)[rows] for field in of_rows}
         bins = None if self.bins is None else self.bins[rows]
@@ -146,9 +148,12 @@ class Group(Struct, frozen=True):
         """Log weights (R, M + P), or (R, P) without the urn, of one stream's bets: urn beside plug-in."""
         if not self.urn:
             return self.slow_weights
-        return np.concatenate(
-            (np.log(URN_WEIGHT) + self.urn_weights, np.log(1 - URN_WEIGHT) + self.slow_weights), axis=1
-        )
+        return np.concatenate((self.shares[:, :1] + self.urn_weights, self.shares[:, 1:] + self.slow_weights), axis=1)
+
+    def pooled(self, urn: Floats, window: Floats, plug: Floats) -> Floats:
+        """Log e (R, 1, P) of the sum ``window`` (R, 1, K) of several streams: the urn's, or where a track has none the
+        product ``plug`` (R, 1, P) of each stream's."""
+        return np.where(np.isneginf(self.shares[:, :1, None]), plug, self.log_e_urn(urn, window, slow=True))
 
 
 def build_groups(
@@ -160,7 +165,7 @@ def build_groups(
     category that this one has no bin for is then idle.
     """
     scalars = len(profile.columns)
-    values = [k for k in range(scalars) if profile.kinds[k] == VALUE]
+    values = list(profile.value_tracks)
     categories = [k for k in range(scalars) if profile.kinds[k] == CATEGORY]
     groups = [_share_group(profile, tolerance, FLAG, range(scalars, 2 * scalars), like)]
     if categories:
@@ -171,14 +176,16 @@ def build_groups(
 
 
 def _value_group(profile: ReferenceProfile, tolerance: Tolerance, tracks: Sequence[int]) -> Group:
-    columns = [profile.columns[t] for t in tracks]
+    columns = [profile.value_tracks[t] for t in tracks]
     width = max(len(column.gaps) for column in columns)
-    fast = [value_bets(column.scores, SHIFTS) for column in columns]
-    slow = [value_bets(column.scores, SLOW_SHIFTS) for column in columns]
+    shifts = [residual_shifts(profile.memory_of(t)) if profile.memory_of(t) else SHIFTS for t in tracks]
+    fast = [value_bets(column.scores, steps) for column, steps in zip(columns, shifts, strict=True)]
+    slow = [value_bets(c.scores, (*SLOW_SHIFTS[:2], *steps)) for c, steps in zip(columns, shifts, strict=True)]
     plug = []
-    for column, (bets, _) in zip(columns, slow, strict=True):
+    for t, column, (bets, _) in zip(tracks, columns, slow, strict=True):
         risk = risk_of(column.present, len(profile.layout.names))
-        plug.append(bets - value_normaliser(column, bets, tolerance.delta * column.unit, risk)[:, None])
+        plug.append(bets - value_normaliser(column, bets, profile.reach(t, tolerance.delta), risk)[:, None])
+    urn = tolerance.urn(VALUE)
     weight = profile.weights[tracks, None]
     return Group(
         kind=VALUE,
@@ -186,7 +193,7 @@ def _value_group(profile: ReferenceProfile, tolerance: Tolerance, tracks: Sequen
         bins=None,
         gaps=np.array([_pad(column.gaps, width, 1.0) for column in columns]),
         total=np.array([column.gaps.sum() for column in columns]),
-        urn=tolerance.urn(VALUE),
+        urn=urn,
         urn_bets=np.array([_pad(bets, width) for bets, _ in fast]),
         urn_exp=np.array([_pad(np.exp(bets), width) for bets, _ in fast]),
         slow_bets=np.array([_pad(bets, width) for bets, _ in slow]),
@@ -194,7 +201,14 @@ def _value_group(profile: ReferenceProfile, tolerance: Tolerance, tracks: Sequen
         plug_bets=np.array([_pad(bets, width) for bets in plug]),
         urn_weights=np.log(weight * np.array([weights for _, weights in fast])),
         slow_weights=np.log(weight * np.array([weights for _, weights in slow])),
+        shares=_shares([urn and not profile.banded(t) for t in tracks]),
     )
+
+
+def _shares(urns: Sequence[bool]) -> Floats:
+    """Logs (R, 2) of the shares of urn and plug-in in rows with an urn and without."""
+    with np.errstate(divide="ignore"):
+        return np.log([(URN_WEIGHT, 1 - URN_WEIGHT) if urn else (0.0, 1.0) for urn in urns])
 
 
 class _Bet(Struct, frozen=True):
@@ -241,6 +255,7 @@ def _share_group(
         plug_bets=step - np.array([[[log_z]] for _, log_z, _ in rows]),
         urn_weights=weights,
         slow_weights=weights,
+        shares=_shares([tolerance.urn(kind)] * len(rows)),
     )
 
 

@@ -257,8 +257,8 @@ def test_states_of_others_versions_and_fragments_are_refused(stream):
     for end in (0, 3, 10, len(data) // 2, len(data) - 1):
         with pytest.raises(ProfileError):
             DriftDetector.from_bytes(profile, data[:end])
-    with pytest.raises(ProfileError, match="version 2"):
-        DriftDetector.from_bytes(profile, data[:4] + b"\x02" + data[5:])
+    with pytest.raises(ProfileError, match="version 3"):
+        DriftDetector.from_bytes(profile, data[:4] + b"\x03" + data[5:])
     with pytest.raises(ProfileError, match="checksum"):
         DriftDetector.from_bytes(profile, data[:100] + bytes([data[100] ^ 1]) + data[101:])
     with pytest.raises(ProfileError, match="belongs to profile"):

@@ -93,7 +93,6 @@ def test_rare_and_unseen_categories_share_the_last_bin():
         ({"X": np.zeros((60, 2)), "names": ["a", ""]}, "1 to 128 characters"),
         ({"X": np.zeros((60, 1)), "kinds": ["colour"]}, "'colour' is neither"),
         ({"X": np.zeros((60, 1)), "bins": 1}, "bins must be"),
-        ({"X": np.zeros((60, 1)), "time_ordered": True}, "aren't supported in this version"),
     ],
 )
 def test_what_cannot_be_a_reference_is_refused_in_one_line(arguments, message):
