@@ -2,8 +2,9 @@
 
 A bet h multiplies the capital by h(bin) / E[h] for each sample. Shifts are exp(±λz) of the bin's normal score z,
 changes of spread exp(γ(z² - 1)/2), novelty e³ on the two bins outside everything the reference had; categories and
-flags bet on one bin's share. Constants are from measurements of detection delay (median over shifts of 0.25 to 1
-sigma).
+flags bet on one bin's share. Constants are from measurements of detection delay (`scripts/bench/drift`). A bet's
+weight costs log(1/weight) of evidence, which is many samples of a small shift and few of a large one, so that small
+shifts weigh more.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ Floats = NDArray[np.float64]
 SHIFTS = (0.25, 0.5, 1.0)
 SLOW_SHIFTS = (0.05, 0.1, *SHIFTS)
 """With small steps for slow or thin shifts: for what has a fixed normaliser or a whole fleet's counts."""
+SHIFT_WEIGHTS = {0.05: 1.0, 0.1: 1.5, 0.25: 2.0, 0.5: 1.2, 1.0: 0.6}
 SPREADS = (0.35, -0.5)
+SPREAD_WEIGHTS = (1.5, 0.5)
 NOVELTY = 3.0
 NOVELTY_WEIGHT = 0.05
-SCORE_LIMIT = 2.25
+SCORE_LIMIT = 3.0
 SHARES = (0.25, 0.5, 1.0)
 FLAG_BETS = ((0.5, 0.2), (1.0, 0.25), (2.0, 0.25), (3.0, 0.2), (-0.5, 0.05), (-1.0, 0.05))
 
@@ -31,7 +34,8 @@ def value_bets(scores: Floats, shifts: tuple[float, ...]) -> tuple[Floats, Float
     bets += [spread * (z * z - 1) / 2 for spread in SPREADS]
     novelty = np.zeros_like(z)
     novelty[[0, -1]] = NOVELTY
-    weights = np.full(len(bets), (1 - NOVELTY_WEIGHT) / len(bets))
+    weights = np.array([*(SHIFT_WEIGHTS[shift] for shift in shifts for _ in (1, -1)), *SPREAD_WEIGHTS])
+    weights *= (1 - NOVELTY_WEIGHT) / weights.sum()
     return np.array([*bets, novelty]), np.append(weights, NOVELTY_WEIGHT)
 
 

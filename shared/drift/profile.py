@@ -24,7 +24,8 @@ LEAST_ROWS = 50
 MAX_COLUMNS = 4096
 MAX_BINS = 64
 FAMILIES = ("inputs", "quality", "embedding", "confidence", "classes")
-QUALITY = "quality"
+FLAG_WEIGHT = 1 / 8
+"""Prior weight of all missing flags: what goes missing is found by a few samples, so that a low weight costs little."""
 MISSING_SUFFIX = ".missing"
 _RAGGED = ("edges", "tiebreaks", "gaps", "scores", "centers", "sketch")
 
@@ -167,11 +168,11 @@ class ReferenceProfile:
 
     @cached_property
     def weights(self) -> Floats:
-        """Prior weight of each track (2F,), by family first, then evenly; the missing flags are of the family
-        "quality"."""
-        families = (*self.families, *(QUALITY for _ in self.families))
-        members = {family: families.count(family) for family in families}
-        return np.array([1 / (len(members) * members[family]) for family in families])
+        """Prior weight of each track (2F,): an eighth is the missing flags', evenly; the rest is shared out by family
+        first, then evenly."""
+        members = {family: self.families.count(family) for family in self.families}
+        scalars = [(1 - FLAG_WEIGHT) / (len(members) * members[family]) for family in self.families]
+        return np.array(scalars + [FLAG_WEIGHT / len(scalars)] * len(scalars))
 
     def gaps(self, track: int) -> Floats:
         """Reference weights of one track: of its column, or for a missing flag present and missing (plus one)."""
