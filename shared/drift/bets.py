@@ -17,7 +17,8 @@ Floats = NDArray[np.float64]
 SHIFTS = (0.25, 0.5, 1.0)
 SLOW_SHIFTS = (0.05, 0.1, *SHIFTS)
 """With small steps for slow or thin shifts: for what has a fixed normaliser or a whole fleet's counts."""
-SHIFT_WEIGHTS = {0.05: 1.0, 0.1: 1.5, 0.25: 2.0, 0.5: 1.2, 1.0: 0.6}
+SHIFT_WEIGHTS = (1.0, 1.5, 2.0, 1.2, 0.6)
+"""Of the slow shifts; those of the others are the last three."""
 SPREADS = (0.35, -0.5)
 SPREAD_WEIGHTS = (1.5, 0.5)
 NOVELTY = 3.0
@@ -34,7 +35,7 @@ def value_bets(scores: Floats, shifts: tuple[float, ...]) -> tuple[Floats, Float
     bets += [spread * (z * z - 1) / 2 for spread in SPREADS]
     novelty = np.zeros_like(z)
     novelty[[0, -1]] = NOVELTY
-    weights = np.array([*(SHIFT_WEIGHTS[shift] for shift in shifts for _ in (1, -1)), *SPREAD_WEIGHTS])
+    weights = np.array([*np.repeat(SHIFT_WEIGHTS[-len(shifts) :], 2), *SPREAD_WEIGHTS])
     weights *= (1 - NOVELTY_WEIGHT) / weights.sum()
     return np.array([*bets, novelty]), np.append(weights, NOVELTY_WEIGHT)
 
