@@ -94,6 +94,18 @@ def urn_log_e(bets: Floats, exp_bets: Floats, urn: Floats, total: Floats, counts
     return found
 
 
+def urn_log_e_each(bets: Floats, exp_bets: Floats, urn: Floats, total: Floats, counts: Floats) -> Floats:
+    """As :func:`urn_log_e` for windows that are all drawn from the urn as it is, like those of many devices at once."""
+    bins = counts.shape[2]
+    size = counts.sum(-1)
+    start = np.concatenate((urn, total[:, None]), axis=1)[:, None]
+    grown = log_gamma(start + np.concatenate((counts, size[..., None]), axis=2)) - log_gamma(start)
+    base = (counts * np.log(urn)[:, None] - grown[..., :bins]).sum(-1) + grown[..., bins]
+    tilted = np.log(urn[:, None] @ exp_bets.transpose(0, 2, 1))
+    found: Floats = counts @ bets.transpose(0, 2, 1) - size[..., None] * tilted + base[..., None]
+    return found
+
+
 def running(start: Floats, steps: Floats) -> Floats:
     """``start`` (T, ...) and what it becomes after each of ``steps`` (T, W, ...): (T, W + 1, ...)."""
     found = np.empty((len(steps), steps.shape[1] + 1, *steps.shape[2:]))
