@@ -146,25 +146,29 @@ def _time_ordered() -> Iterator[Cell]:
 
 
 def _wander() -> Iterator[Cell]:
-    quiet = "Runs that alarm in 10,000 samples of benign wander within δ, A = 100,000, window 32 (peers: alarms)"
-    shift = "Median delay in samples when the level then goes to δ + .5 σ above the reference's mean"
-    on_top = "The same, when the wander goes on and δ + .5 σ comes on top of it, for orientation"
-    for section, after, above, target in (
-        (quiet, False, False, 0.05),
-        (shift, True, False, 130),
-        (on_top, True, True, None),
-    ):
-        for kind, draw in (("sine", streams.sine), ("walk", streams.walk)):
-            for amplitude in (0.25, 0.5):
-                part = "on-top" if above else "shift" if after else "quiet"
-                of = {"cell": f"wander/{kind}/{amplitude:g}", "draw": partial(draw, amplitude=amplitude)}
-                of |= {"shift": 2 * amplitude + 0.5, "after": after, "on_top": above}
-                adwin = Peer(partial(runs.peer_wander, peer="ADWIN", **of), 1, None if after else intervals.rate)
-                run = partial(runs.wander, tolerance=2 * amplitude, **of)
-                summary = intervals.median if after else intervals.share
-                label = f"{kind} ± {amplitude:g} σ, δ = {2 * amplitude:g}"
-                name = f"wander/{part}/{kind}/{amplitude:g}"
-                yield Cell(name, section, label, target, run, summary, {"ADWIN": adwin}, decimals=0 if after else 3)
+    for every, of_target in ((10_000, True), (100_000, False)):
+        for after in (False, True):
+            section = (
+                "Median delay in samples when the level then goes to δ + .5 σ above the reference's mean"
+                if after
+                else "Runs that alarm in 10,000 samples of benign wander within δ, window 32 (peers: alarms)"
+            )
+            section += f", A = {every:,}" if of_target else f", A = {every:,}, for orientation"
+            for kind, draw in (("sine", streams.sine), ("walk", streams.walk)):
+                for amplitude in (0.25, 0.5):
+                    of = {"cell": f"wander/{kind}/{amplitude:g}", "draw": partial(draw, amplitude=amplitude)}
+                    of |= {"beyond": 2 * amplitude + 0.5, "after": after}
+                    adwin = Peer(partial(runs.peer_wander, peer="ADWIN", **of), 1, None if after else intervals.rate)
+                    yield Cell(
+                        f"wander/{'shift' if after else 'quiet'}/{every}/{kind}/{amplitude:g}",
+                        section,
+                        f"{kind} ± {amplitude:g} σ, δ = {2 * amplitude:g}",
+                        (130 if after else 0.05) if of_target else None,
+                        partial(runs.wander, tolerance=2 * amplitude, every=every, **of),
+                        intervals.median if after else intervals.share,
+                        {"ADWIN": adwin} if of_target else {},
+                        decimals=0 if after else 3,
+                    )
 
 
 def _slow() -> Iterator[Cell]:

@@ -102,14 +102,12 @@ def delay(
     return samples_to_alarm(detector, changed(stream[quiet:], change))
 
 
-def wandering(cell: str, seed: int, draw: Draw, samples: int, shift: float, on_top: bool) -> tuple[Rows, Rows, Rows]:
-    """Reference, ``samples`` of wander, and what follows: the wander and ``shift`` on top of it, or a level of
-    ``shift`` above the reference's mean."""
-    reference, stream = split(cell, seed, draw, 2000, samples + 2000)
-    after = stream[samples:]
-    if not on_top:
-        after = reference.mean() + streams.normal(streams.generator(cell + "/after", seed), len(after))
-    return reference, stream[:samples], after + shift
+def wandering(cell: str, seed: int, draw: Draw, samples: int, beyond: float) -> tuple[Rows, Rows, Rows]:
+    """Reference, ``samples`` of wander, and what follows: a level of ``beyond`` of the reference's standard deviations
+    above its mean."""
+    reference, stream = split(cell, seed, draw, 2000, samples)
+    after = streams.normal(streams.generator(cell + "/after", seed), 2000)
+    return reference, stream, after + reference.mean() + beyond * reference.std()
 
 
 def wander(
@@ -118,16 +116,14 @@ def wander(
     cell: str,
     draw: Draw,
     tolerance: float,
-    shift: float,
+    beyond: float,
     after: bool,
-    on_top: bool = False,
+    every: float,
     samples: int = 10_000,
 ) -> float:
     """1 if ``samples`` of benign wander raise an alarm; or, ``after``, the samples to the alarm after the shift."""
-    reference, stream, shifted = wandering(cell, seed, draw, samples, shift, on_top)
-    detector = DriftDetector(
-        ReferenceProfile.fit(reference, seed=seed), 10 * samples, 32, tolerance=tolerance, seed=seed
-    )
+    reference, stream, shifted = wandering(cell, seed, draw, samples, beyond)
+    detector = DriftDetector(ReferenceProfile.fit(reference, seed=seed), every, 32, tolerance=tolerance, seed=seed)
     alarm = detector.feed(stream)
     if not after:
         return float(alarm)
@@ -202,18 +198,10 @@ def peer_delay(
 
 
 def peer_wander(
-    seed: int,
-    *,
-    peer: str,
-    cell: str,
-    draw: Draw,
-    shift: float,
-    after: bool,
-    on_top: bool = False,
-    samples: int = 10_000,
+    seed: int, *, peer: str, cell: str, draw: Draw, beyond: float, after: bool, samples: int = 10_000
 ) -> float:
     """:func:`wander` of a peer; before the shift, its number of alarms."""
-    reference, stream, shifted = wandering(cell, seed, draw, samples, shift, on_top)
+    reference, stream, shifted = wandering(cell, seed, draw, samples, beyond)
     detector = Peer(peer, 1, seed)
     detector.learn(reference)
     count = sum(1 for _ in detector.alarms(stream))
