@@ -28,7 +28,7 @@ class Peer(NamedTuple):
 
 class Cell(NamedTuple):
     """One figure. ``target`` is the most it may be, or the least where ``least``; None: for orientation. ``timed``
-    cells are rounds of a clock, one after the other in this process. One in ``every`` runs is made."""
+    cells are rounds of a clock, one after the other in this process."""
 
     name: str
     section: str
@@ -40,7 +40,6 @@ class Cell(NamedTuple):
     least: bool = False
     timed: bool = False
     decimals: int = 0
-    every: int = 1
 
 
 STREAMS: dict[str, tuple[str, Draw, tuple[str, ...] | None]] = {
@@ -120,7 +119,7 @@ def _delay(
     peers = {}
     if window == 1:
         for peer in ("ADWIN", "PageHinkley", "KSWIN") if features == 1 else ("ADWIN", "PageHinkley"):
-            peers[peer] = Peer(partial(runs.peer_delay, peer=peer, **of), 5 if peer == "KSWIN" else 1)
+            peers[peer] = Peer(partial(runs.peer_delay, peer=peer, **of), 10 if peer == "KSWIN" else 1)
     label = f"F = {features}{', one drifts' if features > 1 else ''}, window {window}: {CHANGE_LABELS[key]}"
     return Cell(name, section, label, target, partial(runs.delay, window=window, **of), intervals.median, peers)
 
@@ -230,4 +229,4 @@ def _fleet() -> Iterator[Cell]:
     section = "Fleet: false alarms in 1,000 quiet reports (promised: 0.1)"
     run = partial(fleet.quiet_alarms, cell="fleet/quiet", n=2000)
     label = "one reference, n = 2,000"
-    yield Cell("fleet/quiet", section, label, 0.1, run, intervals.rate, {}, decimals=3, every=2)
+    yield Cell("fleet/quiet", section, label, 0.1, run, intervals.rate, {}, decimals=3)
