@@ -27,7 +27,7 @@ SPREAD_WEIGHTS = (1.5, 0.5)
 SHAPES = (0.3, -0.3)
 """Heavier tails, and lighter ones or two humps: neither is a shift nor a change of spread."""
 SHAPE_LIMIT = 3.0
-SHAPE_WEIGHT = 0.08
+SHAPE_WEIGHT = 0.04
 NOVELTY = 3.0
 NOVELTY_WEIGHT = 0.05
 SCORE_LIMIT = 3.0
@@ -35,18 +35,18 @@ SHARES = (0.25, 0.5, 1.0)
 FLAG_BETS = ((0.5, 0.2), (1.0, 0.25), (2.0, 0.25), (3.0, 0.2), (-0.5, 0.05), (-1.0, 0.05))
 
 
-def value_bets(scores: Floats, shifts: tuple[float, ...]) -> tuple[Floats, Floats]:
+def value_bets(scores: Floats, shifts: tuple[float, ...], shapes: tuple[float, ...] = SHAPES) -> tuple[Floats, Floats]:
     """Log-bets (M, K) and prior weights (M,) of a value track with normal ``scores`` (K,)."""
     z = np.clip(scores, -SCORE_LIMIT, SCORE_LIMIT)
     bets = [sign * shift * z for shift in shifts for sign in (1, -1)]
     bets += [spread * (z * z - 1) / 2 for spread in SPREADS]
-    weights = np.array([*np.repeat(SHIFT_WEIGHTS[-len(shifts) :], 2), *SPREAD_WEIGHTS])
-    weights *= (1 - NOVELTY_WEIGHT - SHAPE_WEIGHT) / weights.sum()
     hermite = np.clip((z**4 - 6 * z * z + 3) / math.sqrt(24), -SHAPE_LIMIT, SHAPE_LIMIT)
-    bets += [shape * hermite for shape in SHAPES]
+    bets += [shape * hermite for shape in shapes]
     novelty = np.zeros_like(z)
     novelty[[0, -1]] = NOVELTY
-    return np.array([*bets, novelty]), np.array([*weights, *[SHAPE_WEIGHT / len(SHAPES)] * len(SHAPES), NOVELTY_WEIGHT])
+    weights = np.array([*np.repeat(SHIFT_WEIGHTS[-len(shifts) :], 2), *SPREAD_WEIGHTS])
+    weights *= (1 - NOVELTY_WEIGHT - SHAPE_WEIGHT * len(shapes)) / weights.sum()
+    return np.array([*bets, novelty]), np.array([*weights, *[SHAPE_WEIGHT] * len(shapes), NOVELTY_WEIGHT])
 
 
 def category_bets(own: int) -> list[tuple[int, float, float]]:

@@ -18,7 +18,7 @@ import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import NDArray
 
-from shared.drift.bets import SHIFTS, SLOW_SHIFTS, category_bets, flag_bets, value_bets
+from shared.drift.bets import SHAPES, SHIFTS, SLOW_SHIFTS, category_bets, flag_bets, value_bets
 from shared.drift.bins import CATEGORY, VALUE, Floats
 from shared.drift.evidence import URN_WEIGHT, risk_of, share_normaliser, urn_log_e, value_normaliser
 from shared.drift.profile import ReferenceProfile
@@ -174,7 +174,8 @@ def _value_group(profile: ReferenceProfile, tolerance: Tolerance, tracks: Sequen
     columns = [profile.columns[t] for t in tracks]
     width = max(len(column.gaps) for column in columns)
     fast = [value_bets(column.scores, SHIFTS) for column in columns]
-    slow = [value_bets(column.scores, SLOW_SHIFTS) for column in columns]
+    shapes = () if tolerance.urn(VALUE) else SHAPES  # once will do: beside an urn its bets have them
+    slow = [value_bets(column.scores, SLOW_SHIFTS, shapes) for column in columns]
     plug = []
     for column, (bets, _) in zip(columns, slow, strict=True):
         risk = risk_of(column.present, len(profile.layout.names))
