@@ -2,9 +2,9 @@
 
 Invariants:
 
-1. A *value* column has rank-gap bins: the edges are reference values at fixed ranks (rank 1, ``bins - 1`` evenly
-   spaced ones, rank n), so under exchangeability the bin counts of a stream follow a Dirichlet-multinomial law whose
-   weights are the rank gaps, whatever the distribution is.
+1. A *value* column has rank-gap bins: the edges are reference values at fixed ranks (rank 1, ``bins - 1`` that lie
+   closer towards both ends, rank n), so under exchangeability the bin counts of a stream follow a
+   Dirichlet-multinomial law whose weights are the rank gaps, whatever the distribution is.
 2. Ties are ordered by (value, u) with u uniform, drawn for reference and stream alike; that keeps 1 true for atoms and
    constants. Infinities are ordinary extremes.
 3. A *category* column has a bin for each category seen (the most frequent ``bins``) and a last one for all others.
@@ -30,6 +30,9 @@ Floats = NDArray[np.float64]
 VALUE, CATEGORY = "value", "category"
 SKETCH_MAX = 4096
 """Reference quantiles kept per value column, for tolerance bands."""
+STRETCH = 1.5
+"""Inner edges lie at the shares Φ(1.5 Φ⁻¹(k / bins)): evenly spaced shares keep 80 % of what a normal variable's values
+tell of its variance, these 94 %, and 98 to 99 % instead of 95 to 98 of what they tell of its mean."""
 LEAST_VALUES = 10
 _NORMAL = NormalDist()
 
@@ -98,6 +101,12 @@ def _centers(values: Floats, bin_of: NDArray[np.int64], bins: int, unit: float) 
     return np.interp(index, index[known], centers[known])
 
 
+@lru_cache(maxsize=8)
+def _inner_shares(bins: int) -> Floats:
+    """Reference shares below each of the ``bins - 1`` inner edges."""
+    return np.array([_NORMAL.cdf(STRETCH * _NORMAL.inv_cdf(k / bins)) for k in range(1, bins)])
+
+
 def fit_value(values: Floats, missing: int, bins: int, rng: np.random.Generator, name: str) -> Column:
     """Rank-gap bins of ``values`` (n,), which hold no NaN.
 
@@ -112,7 +121,7 @@ def fit_value(values: Floats, missing: int, bins: int, rng: np.random.Generator,
     tiebreaks = rng.random(n)
     order = np.lexsort((tiebreaks, values))
     values, tiebreaks = values[order], tiebreaks[order]
-    inner = np.round(np.arange(1, bins) * (n + 1) / bins)
+    inner = np.round(_inner_shares(bins) * (n + 1))
     ranks = np.clip(np.concatenate(([1.0], inner, [float(n)])), 1, n).astype(np.int64)
     ranks = ranks[np.concatenate(([True], ranks[1:] != ranks[:-1]))]  # they are in order; np.unique loads numpy.ma
     gaps = np.diff(np.concatenate(([0], ranks, [n + 1]))).astype(np.float64)

@@ -77,7 +77,7 @@ class Encoder:
         """Bins (V, b) of values ``x`` (V, b): edges below, plus equal edges whose tie-break is below a uniform
         number."""
         below: Codes = np.add.reduce((x > self._edges).view(np.uint8), axis=0, dtype=np.uint8)
-        equal = self._next_edge[self._row + below] == x
+        equal = self._next_edge.take(self._row + below) == x
         if equal.any():
             row, column = np.nonzero(equal.T)  # row by row: (sample, column)
             u = rng.random(len(row))

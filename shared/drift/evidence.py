@@ -41,11 +41,16 @@ def log_gamma(x: Floats, log_x: Floats | None = None) -> Floats:
     >>> round(float(np.exp(log_gamma(np.array([6.0]))[0])), 6)
     120.0
     """
-    small: Floats = np.take(_LOG_GAMMA, x.astype(np.intp), mode="clip")
+    small: Floats = _LOG_GAMMA.take(x.astype(np.intp), mode="clip")
     if x.max(initial=0) < len(_LOG_GAMMA):
         return small
-    log_x = np.log(x) if log_x is None else log_x
-    return np.where(x < len(_LOG_GAMMA), small, (x - 0.5) * log_x - x + _HALF_LOG_TAU + 1 / (12 * x))
+    found = x - 0.5
+    found *= np.log(x) if log_x is None else log_x
+    found -= x
+    found += _HALF_LOG_TAU
+    found += (1 / 12) / x
+    np.copyto(found, small, where=x < len(_LOG_GAMMA))
+    return found
 
 
 class UrnLaw(NamedTuple):
@@ -60,14 +65,17 @@ class UrnLaw(NamedTuple):
 
 def urn_law(urn: Floats, total: Floats, counts: Floats) -> UrnLaw:
     """The law of ``counts`` (T, W, K) for an ``urn`` (T, K) with sums ``total`` (T,), padding left out of these."""
-    size = counts.sum(-1)
-    met, totals = running(urn, counts), running(total, size)
+    bins = counts.shape[2]
+    steps = np.empty((*counts.shape[:2], bins + 1))  # the last is the sum
+    steps[..., :bins] = counts
+    size = np.sum(counts, axis=2, out=steps[..., bins])
+    met = running(np.concatenate((urn, total[:, None]), axis=1), steps)
     log_met = np.log(met)
-    lengths, sums = log_gamma(met, log_met), log_gamma(totals)
-    share = counts * log_met[:, :-1]
-    share -= lengths[:, 1:]
-    share += lengths[:, :-1]
-    return UrnLaw(met[:, :-1], met[:, -1], size, share.sum(-1) + (sums[:, 1:] - sums[:, :-1]))
+    lengths = log_gamma(met, log_met)
+    grown = lengths[:, 1:] - lengths[:, :-1]
+    share = counts * log_met[:, :-1, :bins]
+    share -= grown[..., :bins]
+    return UrnLaw(met[:, :-1, :bins], met[:, -1, :bins], size, share.sum(-1) + grown[..., bins])
 
 
 def urn_log_e(bets: Floats, exp_bets: Floats, urn: Floats, total: Floats, counts: Floats) -> Floats:
@@ -86,11 +94,25 @@ def urn_log_e(bets: Floats, exp_bets: Floats, urn: Floats, total: Floats, counts
     return found
 
 
+def urn_log_e_each(bets: Floats, exp_bets: Floats, urn: Floats, total: Floats, counts: Floats) -> Floats:
+    """As :func:`urn_log_e` for windows that are all drawn from the urn as it is, like those of many devices at once."""
+    bins = counts.shape[2]
+    size = counts.sum(-1)
+    start = np.concatenate((urn, total[:, None]), axis=1)[:, None]
+    grown = log_gamma(start + np.concatenate((counts, size[..., None]), axis=2)) - log_gamma(start)
+    base = (counts * np.log(urn)[:, None] - grown[..., :bins]).sum(-1) + grown[..., bins]
+    tilted = np.log(urn[:, None] @ exp_bets.transpose(0, 2, 1))
+    found: Floats = counts @ bets.transpose(0, 2, 1) - size[..., None] * tilted + base[..., None]
+    return found
+
+
 def running(start: Floats, steps: Floats) -> Floats:
     """``start`` (T, ...) and what it becomes after each of ``steps`` (T, W, ...): (T, W + 1, ...)."""
     found = np.empty((len(steps), steps.shape[1] + 1, *steps.shape[2:]))
     found[:, 0] = start
-    if steps.shape[1] <= FEW:  # whole numbers: the order of a sum changes nothing, and a product costs a third
+    if steps.shape[1] == 1:
+        np.add(found[:, :1], steps, out=found[:, 1:])
+    elif steps.shape[1] <= FEW:  # whole numbers: the order of a sum changes nothing, and a product costs a third
         found[:, 1:] = (_TRIANGLE[: steps.shape[1], : steps.shape[1]] @ steps.reshape(*steps.shape[:2], -1)).reshape(
             steps.shape
         )

@@ -26,7 +26,7 @@ from msgspec import Struct
 
 from shared.drift.bins import Floats
 from shared.drift.counts import WindowCounts
-from shared.drift.evidence import accumulate, log_sum
+from shared.drift.evidence import accumulate, log_sum, urn_log_e_each
 from shared.drift.profile import ReferenceProfile
 from shared.drift.state import Packed, pack_array, seal, unpack_array, unseal
 from shared.drift.status import ratio
@@ -185,31 +185,39 @@ class FleetDetector:
     def _advance(self, g: int, news: Mapping[str, Floats]) -> None:
         """Take one group's tracks of all devices with news, their counts (tracks, 1, bins)."""
         pooled = np.zeros_like(self._pool[g])[:, None]
-        sums: dict[str, tuple[Floats, Floats]] = {}
-        for device, counts in news.items():
-            member = self._devices[device]
-            baseline = self._baselines[member.baseline]
-            group = baseline.groups[g]
-            window = group.windows(counts)
-            log_e = plug = group.log_e_plug(window)
-            if group.urn:
-                log_e = np.concatenate((group.log_e_urn(baseline.urns[g], window), plug), axis=2)
-                have = sums.get(member.baseline)
-                sums[member.baseline] = (window, plug) if have is None else (have[0] + window, have[1] + plug)
-            else:
-                pooled += plug
-            member.log_r[g] = accumulate(member.log_r[g], log_e, math.log(member.owed))[:, -1]
-        for digest, (window, plug) in sums.items():
+        for digest, devices in self._by_baseline(news).items():
             baseline = self._baselines[digest]
-            pooled += baseline.groups[g].pooled(baseline.urns[g], window, plug)
-            baseline.urns[g] = baseline.urns[g] + window[:, 0]
+            group, urn = baseline.groups[g], baseline.urns[g]
+            windows = group.windows(np.concatenate([news[device] for device in devices], axis=1))
+            log_e = plug = group.log_e_plug(windows)
+            if group.urn:
+                total = group.total + (urn - group.gaps).sum(1)
+                log_e = np.concatenate(
+                    (urn_log_e_each(group.urn_bets, group.urn_exp, urn, total, windows), plug), axis=2
+                )
+                together = windows.sum(1, keepdims=True)
+                pooled += group.pooled(urn, together, plug.sum(1, keepdims=True))
+                baseline.urns[g] = urn + together[:, 0]
+            else:
+                pooled += plug.sum(1, keepdims=True)
+            members = [self._devices[device] for device in devices]
+            owed = np.log([member.owed for member in members])[:, None, None]
+            log_r = np.logaddexp(np.stack([member.log_r[g] for member in members]), owed) + log_e.transpose(1, 0, 2)
+            for member, one in zip(members, log_r, strict=True):
+                member.log_r[g] = one
         self._pool[g] = accumulate(self._pool[g], pooled, math.log(self._pool_owed))[:, -1]
+
+    def _by_baseline(self, devices: Iterable[str]) -> dict[str, list[str]]:
+        """Digest -> those of ``devices`` that are on that baseline."""
+        found: dict[str, list[str]] = {}
+        for device in devices:
+            found.setdefault(self._devices[device].baseline, []).append(device)
+        return found
 
     def _judge(self) -> FleetStatus:
         names = list(self._devices)
         log_a = math.log(self.false_alarm_every)
-        found = np.array([self._device_log_r(self._devices[name]) for name in names]).reshape(-1, 2)
-        by_device, fixed = found[:, 0], found[:, 1]
+        by_device, fixed = self._device_log_r()
         pool = _total(zip(self._pool, (g.slow_weights for g in self._default.groups), strict=True))
         average = float(log_sum(by_device, axis=0)) - math.log(len(names)) if names else -math.inf
         evidence = float(np.logaddexp(average, pool)) - math.log(2) - log_a
@@ -227,12 +235,20 @@ class FleetDetector:
             by_device={name: ratio(float(r) - log_a) for name, r in zip(names, by_device, strict=True)},
         )
 
-    def _device_log_r(self, member: _Device) -> tuple[float, float]:
-        """Log R of all a device's bets, and of those against the fixed reference alone."""
-        groups = self._baselines[member.baseline].groups
-        both = _total(zip(member.log_r, (group.detector_weights() for group in groups), strict=True))
-        slow = [(r[:, -g.slow_weights.shape[1] :], g.slow_weights) for r, g in zip(member.log_r, groups, strict=True)]
-        return both, _total(slow)
+    def _device_log_r(self) -> tuple[Floats, Floats]:
+        """Log R (devices,) of all bets of each device, and of those against the fixed reference alone."""
+        found: dict[str, Floats] = {}
+        for digest, devices in self._by_baseline(self._devices).items():
+            both, fixed = [], []
+            for g, group in enumerate(self._baselines[digest].groups):
+                log_r = np.stack([self._devices[device].log_r[g] for device in devices])
+                both.append(log_sum(log_r + group.detector_weights(), axis=(1, 2)))
+                slow = log_r[:, :, -group.slow_weights.shape[1] :]
+                fixed.append(log_sum(slow + group.slow_weights, axis=(1, 2)))
+            sums = np.stack((log_sum(np.array(both), axis=0), log_sum(np.array(fixed), axis=0)), axis=1)
+            found.update(zip(devices, sums, strict=True))
+        ordered = np.array([found[device] for device in self._devices]).reshape(-1, 2)
+        return ordered[:, 0], ordered[:, 1]
 
     @property
     def status(self) -> FleetStatus:

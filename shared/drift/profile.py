@@ -23,7 +23,8 @@ from shared.errors import ProfileError
 
 LEAST_ROWS = 50
 FAMILIES = ("inputs", "quality", "embedding", "confidence", "classes")
-QUALITY = "quality"
+FLAG_WEIGHT = 1 / 8
+"""Prior weight of all missing flags: what goes missing is found by a few samples, so that a low weight costs little."""
 MISSING_SUFFIX = ".missing"
 LEVEL_SUFFIX = ".level"
 LEVEL_WEIGHT = 1 / 4
@@ -195,15 +196,14 @@ class ReferenceProfile:
 
     @cached_property
     def weights(self) -> Floats:
-        """Prior weight of each track (T,), by family first, then evenly; the missing flags are of the family
-        "quality". Of a scalar's weight its residuals have three quarters and its level one."""
-        families = (*self.families, *(QUALITY for _ in self.families))
-        members = {family: families.count(family) for family in families}
-        shares = [1 / (len(members) * members[family]) for family in families]
+        """Prior weight of each track (T,): an eighth is the missing flags', evenly; the rest is shared out by family
+        first, then evenly. Of a scalar's weight its residuals have three quarters and its level one."""
+        members = {family: self.families.count(family) for family in self.families}
+        shares = [(1 - FLAG_WEIGHT) / (len(members) * members[family]) for family in self.families]
         levels = [shares[k] * LEVEL_WEIGHT for k in self.levels]
         for k in self.levels:
             shares[k] *= 1 - LEVEL_WEIGHT
-        return np.array([*shares, *levels])
+        return np.array([*shares, *[FLAG_WEIGHT / len(shares)] * len(shares), *levels])
 
     @cached_property
     def value_tracks(self) -> dict[int, Column]:

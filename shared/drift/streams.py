@@ -78,7 +78,7 @@ class _Lane:
             tilted *= law.size[..., None]
             tilted -= law.base[..., None]
             found[:, :, : tilted.shape[2]] -= tilted
-            self.urn = law.after
+            self.urn = law.after.copy()  # not a view that keeps the whole block
         return found
 
     def _of_shares(self, windows: Floats) -> Floats:
@@ -93,12 +93,15 @@ class _Lane:
         np.cumsum(parts[:2], axis=2, out=parts[:2])
         np.add(parts[0], parts[1], out=parts[2])
         logs = np.log(parts)
-        lengths = np.diff(log_gamma(parts, logs), axis=2)
+        lengths = log_gamma(parts, logs)
+        lengths = lengths[:, :, 1:] - lengths[:, :, :-1]
         tilted = np.log(parts[0, :, :-1] * self.urn_exp[:, 0] + parts[1, :, :-1])
         urn = hits * (self.bets[:, 0, :1] + logs[0, :, :-1]) + rest * logs[1, :, :-1]
         urn += lengths[2] - lengths[0] - lengths[1] - (hits + rest) * tilted
         self.urn = parts[:2, :, -1].T.copy()
-        return np.stack((urn, plug), axis=2)
+        found = np.empty((*urn.shape, 2))
+        found[..., 0], found[..., 1] = urn, plug
+        return found
 
 
 class Evidence:

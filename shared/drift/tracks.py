@@ -18,7 +18,7 @@ import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import NDArray
 
-from shared.drift.bets import SHIFTS, SLOW_SHIFTS, category_bets, flag_bets, residual_shifts, value_bets
+from shared.drift.bets import SHAPES, SHIFTS, SLOW_SHIFTS, category_bets, flag_bets, residual_shifts, value_bets
 from shared.drift.bins import CATEGORY, VALUE, Floats
 from shared.drift.evidence import URN_WEIGHT, risk_of, share_normaliser, urn_log_e, value_normaliser
 from shared.drift.profile import ReferenceProfile
@@ -180,7 +180,8 @@ def _value_group(profile: ReferenceProfile, tolerance: Tolerance, tracks: Sequen
     width = max(len(column.gaps) for column in columns)
     shifts = [residual_shifts(profile.memory_of(t)) if profile.memory_of(t) else SHIFTS for t in tracks]
     fast = [value_bets(column.scores, steps) for column, steps in zip(columns, shifts, strict=True)]
-    slow = [value_bets(c.scores, (*SLOW_SHIFTS[:2], *steps)) for c, steps in zip(columns, shifts, strict=True)]
+    shapes = () if tolerance.urn(VALUE) else SHAPES  # once will do: beside an urn its bets have them
+    slow = [value_bets(c.scores, (*SLOW_SHIFTS[:2], *steps), shapes) for c, steps in zip(columns, shifts, strict=True)]
     plug = []
     for t, column, (bets, _) in zip(tracks, columns, slow, strict=True):
         risk = risk_of(column.present, len(profile.layout.names))

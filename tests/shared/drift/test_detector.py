@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.drift import DriftDetector, ReferenceProfile
-from shared.drift.bets import SHIFTS, SPREADS
+from shared.drift.bets import SHAPES, SHIFTS, SPREADS
 from shared.errors import InputError, ProfileError
 
-URN_BETS = 2 * len(SHIFTS) + len(SPREADS) + 1
+URN_BETS = 2 * len(SHIFTS) + len(SPREADS) + len(SHAPES) + 1
 
 
 def alarms(detector, rows, block=640):
@@ -179,6 +179,16 @@ def test_a_constant_that_changes_and_a_stuck_sensor_are_found():
     assert delay(DriftDetector(constant), np.full((500, 1), 3.1)) <= 32
     moving = ReferenceProfile.fit(rng.normal(size=500))
     assert delay(DriftDetector(moving), np.full((500, 1), 0.1)) <= 96
+
+
+def test_two_humps_with_the_mean_and_spread_of_one_are_found():
+    found = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        profile = ReferenceProfile.fit(rng.normal(size=2000))
+        humps = rng.choice((-0.95, 0.95), (2000, 1)) + rng.normal(0, 0.31, (2000, 1))
+        found.append(delay(DriftDetector(profile, 10_000), humps))
+    assert np.median(found) <= 320
 
 
 def test_infinities_are_ordinary_extremes():

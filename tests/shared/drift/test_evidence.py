@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from shared.drift import ReferenceProfile
 from shared.drift.bets import SLOW_SHIFTS, value_bets
-from shared.drift.evidence import accumulate, log_gamma, log_sum, share_bound, urn_log_e, value_normaliser
+from shared.drift.evidence import (
+    accumulate,
+    log_gamma,
+    log_sum,
+    share_bound,
+    urn_log_e,
+    urn_log_e_each,
+    value_normaliser,
+)
 from shared.drift.tracks import Tolerance, build_groups
 
 
@@ -42,6 +50,16 @@ def test_the_mean_e_value_under_the_urns_own_law_is_exactly_one(gaps):
         log_e = urn_log_e(bets, np.exp(bets), start, start.sum(1), windows)[0]
         mean += probability * np.exp(np.cumsum(log_e, axis=0))
     np.testing.assert_allclose(mean, 1, rtol=1e-9)
+
+
+def test_windows_of_many_devices_each_meet_the_urn_as_it_is():
+    rng = np.random.default_rng(0)
+    bets = rng.normal(size=(2, 3, 5))
+    urn = rng.integers(1, 3000, (2, 5)).astype(float)
+    counts = rng.integers(0, 30, (2, 4, 5)).astype(float)
+    of = (bets, np.exp(bets), urn, urn.sum(1))
+    alone = [urn_log_e(*of, counts[:, d : d + 1])[:, 0] for d in range(4)]
+    np.testing.assert_allclose(urn_log_e_each(*of, counts), np.stack(alone, axis=1), rtol=1e-9, atol=1e-9)
 
 
 @settings(max_examples=30)

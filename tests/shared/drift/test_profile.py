@@ -66,8 +66,9 @@ def test_join_puts_columns_side_by_side_whatever_their_row_counts(profile, table
 
 
 def test_weights_go_by_family_first(profile):
-    # inputs (3 scalars), classes (1), quality (4 missing flags)
-    np.testing.assert_allclose(profile.weights, [1 / 9, 1 / 9, 1 / 3, 1 / 9, *[1 / 12] * 4])
+    # an eighth for 4 missing flags; inputs (3 scalars) and classes (1) share the rest
+    inputs, classes, flag = 7 / 48, 7 / 16, 1 / 32
+    np.testing.assert_allclose(profile.weights, [inputs, inputs, classes, inputs, *[flag] * 4])
 
 
 def test_rare_and_unseen_categories_share_the_last_bin():
