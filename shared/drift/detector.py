@@ -15,16 +15,17 @@ Invariants:
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import ArrayLike, NDArray
 
-from shared.drift.bins import Floats
+from shared.drift.bins import Floats, same_column
 from shared.drift.counts import WindowCounts
 from shared.drift.encode import Encoder, window_counts
 from shared.drift.evidence import log_sum
-from shared.drift.profile import ReferenceProfile
+from shared.drift.profile import MISSING_SUFFIX, ReferenceProfile
 from shared.drift.state import Packed, pack_array, seal, unpack_array, unseal
 from shared.drift.status import DriftStatus, ratio
 from shared.drift.streams import Evidence
@@ -209,6 +210,20 @@ class DriftDetector:
         if not keep:
             self._buffer = self._buffer[:, :0]
             self._recent = [WindowCounts.zero(self.profile), WindowCounts.zero(self.profile)]
+
+    def carry(self, other: DriftDetector, names: Collection[str]) -> None:
+        """Go on, for the scalars ``names``, with what ``other`` has gathered and seen: the same stream goes on, but not
+        all of its scalars, as when a device changes to another variant of a model. Only scalars of the very same
+        reference in both are taken over; the rows of the unfinished window are not. To be called before the first
+        row."""
+        tracks = {}
+        mine, its = self.profile, other.profile
+        for k, name in enumerate(mine.names):
+            if name in names and name in its.names and same_column(mine.columns[k], its.columns[its.names.index(name)]):
+                for track in (name, name + MISSING_SUFFIX):
+                    tracks[mine.layout.names.index(track)] = its.layout.names.index(track)
+        self._evidence.carry(other._evidence, tracks)
+        self._log_evidence = float(log_sum(self._evidence.by_track(), axis=0)) - math.log(self.false_alarm_every)
 
     def to_bytes(self) -> bytes:
         """The whole state; a detector restored from it goes on exactly as this one would."""
