@@ -6,7 +6,7 @@ Figures are pure functions of scores and truth; only :func:`run_variant` runs a 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cloud_trainer.gates import LEVEL, binomial_tail
 from edge_agent.backends import available
 from edge_agent.engine import Engine
+from shared.drift import HeldOut
 from shared.errors import DataError, NoVariantError
 from shared.manifest import Manifest, Variant, load_manifest
 
@@ -176,6 +177,19 @@ def fit_temperature(logits: Floats, y: Truth) -> float:
             right = low + ratio * (high - low)
             cost_right = cost(right)
     return round(float(np.exp((low + high) / 2)), 4)
+
+
+def held_out(fields: Mapping[str, NDArray[Any]], truth: NDArray[Any], labels: Sequence[str]) -> HeldOut:
+    """How good the answers ``fields``, each (n, ...), to held-out samples were, for devices to compare theirs with:
+    ``truth`` (n,) are classes of ``labels`` by index, or numbers where the answers are single numbers; nothing for
+    other answers. An answer is right when its label is: one that says "unsure" is not."""
+    value, scores = fields.get("value"), fields.get("scores")
+    if "label" in fields and labels and truth.dtype.kind in "iu":
+        right = fields["label"] == np.asarray(labels)[truth]
+        return HeldOut.of_classes(right, None if scores is None else scores.max(axis=1))
+    if value is not None and value.dtype.kind == "f" and value.shape == truth.shape == (len(truth),):
+        return HeldOut.of_numbers(np.abs(value.astype(np.float64) - truth))
+    return HeldOut()
 
 
 def figures(scores: Floats, y: Truth) -> dict[str, float]:

@@ -20,9 +20,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from cloud_trainer.evaluate import figures, fit_temperature, run_batch, run_variant
+from cloud_trainer.evaluate import figures, fit_temperature, held_out, run_batch, run_variant
 from edge_agent.steps import plain
-from shared.drift import ProfileSet, ReferenceProfile, WatchSpec
+from shared.drift import HeldOut, ProfileSet, ReferenceProfile, WatchSpec
 from shared.errors import DataError, UsageError
 from shared.files import fsync_directory, write_atomic
 from shared.manifest import (
@@ -155,10 +155,17 @@ def measure(
 
 
 def profiles(
-    sample: SampleSpec, classes: int, measured: Sequence[Measured], baselines: Mapping[str, tuple[str, NDArray[Any]]]
+    sample: SampleSpec,
+    classes: int,
+    measured: Sequence[Measured],
+    baselines: Mapping[str, tuple[str, NDArray[Any]]],
+    truth: Mapping[str, NDArray[np.int64]] | None = None,
+    labels: Sequence[str] = (),
 ) -> ProfileSet:
     """The drift reference: inputs once, outputs for each variant, for each of ``baselines``: name -> (part that the
     variants were measured on, its raw samples (n, *shape)). The first must be ``default``; projections are its.
+    ``truth``: the classes of their samples as indices of ``labels``, by name, where they are known; none of them is
+    what the variants were trained on, or how good they were there says nothing.
 
     Raises:
         DataError: a baseline has fewer than 50 samples.
@@ -166,6 +173,7 @@ def profiles(
     first_part = next(iter(baselines.values()))[0]
     watch = WatchSpec.fit(sample, classes, measured[0].outputs[first_part].get("embedding"))
     found: dict[str, dict[str, ReferenceProfile]] = {}
+    known: dict[str, dict[str, HeldOut]] = {}
     for name, (part, x) in baselines.items():
         if len(x) < REFERENCE_MINIMUM:
             raise DataError(f"baseline {name}: {len(x)} samples; at least {REFERENCE_MINIMUM} are needed")
@@ -175,19 +183,26 @@ def profiles(
         found[name] = {"inputs": inputs}
         for one in measured:
             fields = one.outputs[part]
+            if truth is not None and name in truth:
+                known.setdefault(name, {})[one.variant.id] = held_out(fields, truth[name], labels)
             found[name][one.variant.id] = ReferenceProfile.fit(
                 watch.outputs(fields["scores"], fields.get("embedding")),
                 watch.output_names,
                 families=watch.output_families,
                 kinds=watch.output_kinds,
             )
-    return ProfileSet(watch, found)
+    return ProfileSet(watch, found, known)
 
 
 def watched_answers(
-    manifest: Manifest, measured: Sequence[Measured], samples: Mapping[str, NDArray[Any]], part: str
+    manifest: Manifest,
+    measured: Sequence[Measured],
+    samples: Mapping[str, NDArray[Any]],
+    part: str,
+    truth: NDArray[Any] | None = None,
 ) -> ProfileSet:
-    """The drift reference of any task: the first input's ``samples`` (n, ...) and what the variants answered to them.
+    """The drift reference of any task: the first input's ``samples`` (n, ...) and what the variants answered to them;
+    ``truth`` (n,) about these, where it is known: classes, or numbers.
 
     Raises:
         DataError: fewer than 50 samples.
@@ -197,7 +212,7 @@ def watched_answers(
     if len(x) < REFERENCE_MINIMUM:
         raise DataError(f"{len(x)} samples; the drift reference needs {REFERENCE_MINIMUM}")
     row = {name: plain(values[0]) for name, values in measured[0].outputs[part].items()}
-    watch = WatchSpec.choose((manifest.sample,), row, manifest.task)
+    watch = WatchSpec.choose((manifest.sample,), row, manifest.task, pipeline=manifest.pipeline)
     inputs = ReferenceProfile.fit(
         watch.inputs(x), watch.input_names, families=watch.input_families, kinds=watch.input_kinds
     )
@@ -209,7 +224,10 @@ def watched_answers(
             families=watch.output_families,
             kinds=watch.output_kinds,
         )
-    return ProfileSet(watch, {"default": found})
+    known = {}
+    if truth is not None:
+        known = {one.variant.id: held_out(one.outputs[part], truth, manifest.labels) for one in measured}
+    return ProfileSet(watch, {"default": found}, {"default": {id_: one for id_, one in known.items() if one.known}})
 
 
 def write_golden_outputs(

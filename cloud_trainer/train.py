@@ -146,7 +146,8 @@ def train_release(
         kept, reasons = _gate(measured, task.export.gate_points)
         references = {"default": ("reference", splits.reference.x)}
         references |= {b.name: (b.name, parts[b.name]) for b in manifest.baselines[1:]}
-        profile = profiles(sample, len(manifest.labels), kept, references)
+        truth = {"default": splits.reference.y} | {share.device: share.held_out.y for share in shares}
+        profile = profiles(sample, len(manifest.labels), kept, references, truth, manifest.labels)
         write_golden(release, splits.test.x, kept, "test")
         chance = chance_warning(_best(manifest, kept).outputs["test"]["index"], splits.test.y, manifest.labels)
         if chance is not None:

@@ -32,15 +32,17 @@ def binding(manifest: Manifest, variant: Variant) -> str:
 
 
 class Baseline(Struct, frozen=True, eq=False):
-    """``profile`` of what ``watch`` saw in the first ``learned`` answers of the model that ``binding`` tells."""
+    """``profile`` of what ``watch`` saw in the first ``learned`` answers of the model that ``binding`` tells;
+    ``rejected`` samples meanwhile got none."""
 
     binding: str
     watch: WatchSpec
     profile: ReferenceProfile
     learned: int
+    rejected: int = 0
 
     @classmethod
-    def fit(cls, binding: str, watch: WatchSpec, rows: Floats) -> Baseline:
+    def fit(cls, binding: str, watch: WatchSpec, rows: Floats, *, rejected: int = 0) -> Baseline:
         """The baseline of the watched numbers ``rows`` (n, F), n >= 50. A scalar that was hardly ever there is not
         watched.
 
@@ -55,7 +57,7 @@ class Baseline(Struct, frozen=True, eq=False):
             log.info("not watched, since they were hardly ever there: %s", ", ".join(absent))
             watch = watch.without(absent)
         profile = ReferenceProfile.fit(rows[:, present], watch.names, families=watch.families, kinds=watch.kinds)
-        return cls(binding, watch, profile, len(rows))
+        return cls(binding, watch, profile, len(rows), rejected)
 
     def to_arrays(self) -> Arrays:
         """As arrays, for :meth:`from_arrays`."""
@@ -63,6 +65,7 @@ class Baseline(Struct, frozen=True, eq=False):
             "format": np.array([FORMAT]),
             "binding": np.array([self.binding]),
             "learned": np.array([self.learned]),
+            "rejected": np.array([self.rejected]),
         }
         arrays.update({f"watch/{name}": array for name, array in self.watch.to_arrays().items()})
         arrays.update({f"profile/{name}": array for name, array in self.profile.to_arrays().items()})
@@ -102,12 +105,13 @@ class Baseline(Struct, frozen=True, eq=False):
         if take(arrays, "binding", "U").tolist() != [binding]:
             raise ProfileError("learned of another model file, pipeline or input than this one")
         learned = take(arrays, "learned", "i").tolist()
+        rejected = take(arrays, "rejected", "i").tolist() if "rejected" in arrays else [0]  # as older versions wrote
         parts = {
             part: {key.removeprefix(part): array for key, array in arrays.items() if key.startswith(part)}
             for part in ("watch/", "profile/")
         }
         watch = WatchSpec.from_arrays(parts["watch/"])
         profile = ReferenceProfile.from_arrays(parts["profile/"])
-        if profile.names != watch.names or len(learned) != 1 or learned[0] < 1:
+        if profile.names != watch.names or len(learned) != 1 or learned[0] < 1 or len(rejected) != 1 or rejected[0] < 0:
             raise ProfileError("learned baseline: the reference is not of what is watched")
-        return cls(binding, watch, profile, learned[0])
+        return cls(binding, watch, profile, learned[0], rejected[0])

@@ -191,7 +191,8 @@ class Engine:
 
         profile = profiles.profile_for(self.baseline, self.variant.id)
         sizes = self._sizes()
-        return Monitor(profile, profiles.watch, self.manifest.drift, self.signature, *sizes)
+        held_out = profiles.held_out_for(self.baseline, self.variant.id)
+        return Monitor(profile, profiles.watch, self.manifest.drift, self.signature, *sizes, held_out=held_out)
 
     def _learn(self, learn: int, file: Path | None) -> Learning:
         from edge_agent.learning import Learning
@@ -304,6 +305,8 @@ class Engine:
                 return None
             with self._counting:
                 self.health.truth(correct=said == truth)
+            if self.monitor is not None:
+                self.monitor.truth(said == truth)
             return said == truth
         try:
             value = float(truth)
@@ -316,6 +319,8 @@ class Engine:
             return None
         with self._counting:
             self.health.truth_value(error=abs(said - value))
+        if self.monitor is not None:
+            self.monitor.truth(abs(said - value))
         return abs(said - value)
 
     def take_feedback(self) -> list[TruthLabel]:

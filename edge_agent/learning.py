@@ -36,6 +36,7 @@ from shared.drift import DriftStatus, ReferenceProfile, WatchSpec, WindowCounts
 from shared.drift.arrays import Arrays, pack, take, unpack
 from shared.drift.bins import Floats
 from shared.drift.capture import Captured, Recorder
+from shared.drift.performance import Truths
 from shared.drift.profile import LEAST_ROWS, Layout
 from shared.errors import UNREADABLE, ProfileError, UsageError
 from shared.manifest import Manifest, Variant
@@ -59,6 +60,7 @@ class _Saved(Struct):
     monitor: bytes = b""
     learning: bytes = b""
     tally: Tallied | None = None
+    rejected: int = 0
 
 
 class Learning:
@@ -90,7 +92,7 @@ class Learning:
         self._lock = threading.RLock()
         self._monitor: Monitor | None = None
         self._baseline: Baseline | None = None
-        self._tally = Tally(clock)
+        self._tally, self._truths = Tally(clock), Truths(None, manifest.drift.false_alarm_every)
         self._forget()
         if file is not None and file.exists():
             try:
@@ -103,7 +105,7 @@ class Learning:
         self._recorder: Recorder | None = None
         self._captured: list[Captured] = []
         self._rows: list[Floats] = []
-        self._learned = 0
+        self._learned = self._rejected = 0
 
     @property
     def ready(self) -> bool:
@@ -150,7 +152,10 @@ class Learning:
     def _learn(self, sample: Any, row: Mapping[str, Any], latency_us: float) -> None:
         recorder = self._recorder
         if recorder is None:
-            recorder = self._choose(WatchSpec.choose(self._manifest.signature, row, self._manifest.task))
+            manifest = self._manifest
+            recorder = self._choose(
+                WatchSpec.choose(manifest.signature, row, manifest.task, pipeline=manifest.pipeline)
+            )
         self._captured.append(recorder.capture(sample, row))
         self._tally.add((row.get("score"),), (latency_us,))
         self._learned += 1
@@ -173,7 +178,7 @@ class Learning:
         """Make the baseline, keep it, and watch."""
         self._fold(recorder)
         try:
-            baseline = Baseline.fit(self._binding, recorder.watch, np.concatenate(self._rows))
+            baseline = Baseline.fit(self._binding, recorder.watch, np.concatenate(self._rows), rejected=self._rejected)
         except ProfileError as error:
             log.warning("nothing was learned from %d answers, beginning again: %s", self._learned, error)
             self._forget()
@@ -187,13 +192,20 @@ class Learning:
 
     def _monitor_of(self, baseline: Baseline) -> Monitor:
         manifest = self._manifest
-        return Monitor(baseline.profile, baseline.watch, manifest.drift, manifest.signature, clock=self._clock)
+        return Monitor(
+            baseline.profile,
+            baseline.watch,
+            manifest.drift,
+            manifest.signature,
+            rejected=baseline.rejected,
+            clock=self._clock,
+        )
 
     def _use(self, baseline: Baseline, monitor: Monitor | None = None) -> None:
         monitor = monitor or self._monitor_of(baseline)
         self._forget()
         self._learned, self._baseline = baseline.learned, baseline
-        monitor.error(self._tally.errors)
+        monitor.go_on_from(self._tally.errors, self._truths)
         self._monitor = monitor
 
     def error(self) -> None:
@@ -201,8 +213,18 @@ class Learning:
         with self._lock:
             if self._monitor is None:
                 self._tally.errors += 1
+                self._rejected += 1
                 return
         self._monitor.error()
+
+    def truth(self, truth: bool | float) -> None:
+        """The truth about an answer, as :meth:`Monitor.truth` takes it: nobody knows how good the model should be, so
+        that there is a rate and no alarm."""
+        with self._lock:
+            if self._monitor is None:
+                self._truths.add([truth])
+                return
+        self._monitor.truth(truth)
 
     @property
     def status(self) -> DriftStatus | None:
@@ -228,6 +250,7 @@ class Learning:
             if self._monitor is None:
                 report = self._report()
                 self._tally.begin()
+                self._truths.begin()
                 return report
         return self._monitor.take()
 
@@ -241,6 +264,7 @@ class Learning:
             features=(),
             profile=UNLEARNED,
             **self._tally.figures(),
+            **self._truths.figures(),
         )
 
     def acknowledge(self, *, keep: bool = True) -> None:
@@ -255,7 +279,13 @@ class Learning:
                 own = pack(self._baseline.to_arrays()) if self._file is None else b""
                 saved = _Saved(FORMAT, self._binding, own, self._monitor.to_bytes())
             else:
-                saved = _Saved(FORMAT, self._binding, learning=self._progress(), tally=self._tally.save())
+                saved = _Saved(
+                    FORMAT,
+                    self._binding,
+                    learning=self._progress(),
+                    tally=self._tally.save(),
+                    rejected=self._rejected,
+                )
         return msgspec.msgpack.encode(saved)
 
     def _progress(self) -> bytes:
@@ -307,7 +337,7 @@ class Learning:
                 raise ProfileError("saved monitor: what was learned is not what is watched")
             self._forget()
             recorder = self._choose(watch)
-            self._rows, self._learned = [rows], len(rows)
+            self._rows, self._learned, self._rejected = [rows], len(rows), saved.rejected
             if self._learned >= self.wanted:
                 self._finish(recorder)
                 return

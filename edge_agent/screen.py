@@ -99,6 +99,9 @@ def _drift(status: AgentStatus, width: int) -> list[Line]:
     name_width = min(max((len(one.name) for one in status.watched), default=5), width // 3)
     lines = [_row("drift", status.drift_evidence, "ALARM" if status.drift_alarm else "", name_width, width, colour)]
     lines[0][0] = (lines[0][0][0], colour or BOLD)
+    if status.performance:
+        colour = _level(status.truth_evidence, alarm=False)
+        lines.append([(_short(f"accuracy  {status.performance}", width), colour)])
     lines.extend(
         _row(
             one.name,

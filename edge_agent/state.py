@@ -12,9 +12,9 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -70,7 +70,8 @@ class AgentStatus(Struct, frozen=True, kw_only=True):
 
     ``local``: without a broker and updates. ``learned`` of ``learning`` answers have gone into the baseline; 0 of 0
     where the model brings its own. ``source_error``, ``sink_errors``: what is wrong now. ``queue``: requests that wait.
-    ``steps_down``: how often a cheaper variant had to take over, less how often the dearer one came back.
+    ``steps_down``: how often a cheaper variant had to take over, less how often the dearer one came back. From
+    ``estimated_accuracy`` on: as in :class:`shared.messages.State`.
     """
 
     pid: int
@@ -111,6 +112,44 @@ class AgentStatus(Struct, frozen=True, kw_only=True):
     steps_down: int = 0
     answers: tuple[RecentAnswer, ...] = ()
     watched: tuple[Watched, ...] = ()
+    estimated_accuracy: float | None = None
+    reference_accuracy: float | None = None
+    reference_error: float | None = None
+    truths: int = 0
+    accuracy: float | None = None
+    absolute_error: float | None = None
+    truth_evidence: float = 0.0
+    rejected: float = 0.0
+
+    @property
+    def performance(self) -> str:
+        """How good the answers are, as far as it is known; empty where nothing is."""
+        return performance_text(msgspec.to_builtins(self))
+
+
+def performance_text(status: Mapping[str, Any]) -> str:
+    """How good the answers are, from the fields of an :class:`AgentStatus`; empty where nothing is known.
+
+    >>> performance_text({"estimated_accuracy": 0.931, "reference_accuracy": 0.952})
+    'estimated 93.1 %, on held-out data 95.2 %'
+    >>> performance_text({"truths": 12, "absolute_error": 0.25, "reference_error": 0.2, "truth_evidence": 0.01})
+    'mean error 0.25 of 12 truths, on held-out data 0.2, evidence 0.01 of 1'
+    """
+    get = status.get
+    parts = []
+    if get("estimated_accuracy") is not None:
+        parts.append(f"estimated {100 * status['estimated_accuracy']:.1f} %")
+    if get("accuracy") is not None:
+        parts.append(f"{100 * status['accuracy']:.1f} % of {status['truths']} truths")
+    if get("absolute_error") is not None:
+        parts.append(f"mean error {status['absolute_error']:.4g} of {status['truths']} truths")
+    if parts and get("reference_accuracy") is not None:
+        parts.append(f"on held-out data {100 * status['reference_accuracy']:.1f} %")
+    if parts and get("reference_error") is not None:
+        parts.append(f"on held-out data {status['reference_error']:.4g}")
+    if get("truth_evidence"):
+        parts.append(f"evidence {status['truth_evidence']:.3g} of 1")
+    return ", ".join(parts)
 
 
 class StateDirectory:

@@ -23,11 +23,13 @@ def mergeable(first: Report, second: Report) -> bool:
 def merge(first: Report, second: Report) -> Report:
     """One window that covers both. ``second`` is the later one and lends its number, time and evidence.
 
-    Samples, seconds, errors and counts add. Mean shifts, the median latency and the confidence become averages
-    weighted by samples; the 99th percentile becomes the larger one, an upper bound.
+    Samples, seconds, errors, truths and counts add. Mean shifts, the median latency, the confidence, the estimated
+    accuracy and the shares of missing numbers and those out of range become averages weighted by samples, accuracy and
+    absolute error by truths; the 99th percentile becomes the larger one, an upper bound.
     """
     total = first.samples + second.samples
     weight = second.samples / total if total else 0.5
+    told = second.truths / max(first.truths + second.truths, 1)
 
     def mean(a: float, b: float) -> float:
         return a + (b - a) * weight
@@ -48,7 +50,20 @@ def merge(first: Report, second: Report) -> Report:
         p50_us=mean(first.p50_us, second.p50_us),
         p99_us=max(first.p99_us, second.p99_us),
         confidence=mean(first.confidence, second.confidence),
+        estimated_accuracy=_mean(first.estimated_accuracy, second.estimated_accuracy, weight),
+        truths=first.truths + second.truths,
+        accuracy=_mean(first.accuracy, second.accuracy, told),
+        absolute_error=_mean(first.absolute_error, second.absolute_error, told),
+        missing=mean(first.missing, second.missing),
+        out_of_range=mean(first.out_of_range, second.out_of_range),
     )
+
+
+def _mean(first: float | None, second: float | None, weight: float) -> float | None:
+    """The average with this weight of the second; of one that is not known the other."""
+    if first is None or second is None:
+        return second if first is None else first
+    return first + (second - first) * weight
 
 
 def plan(reports: Sequence[tuple[int, Report, int]], excess: int) -> tuple[dict[int, Report], list[int]]:

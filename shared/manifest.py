@@ -4,7 +4,7 @@ A release is a directory::
 
     manifest.json     this
     golden.npz        samples with the answers that a correct device gives (self-test after an update)
-    profile.npz       the reference for drift: inputs once, outputs per variant, per baseline
+    profile.npz       the reference for drift: inputs once, outputs per variant and how good these were, per baseline
     variants/         *.onnx, *.tflite
     card.md, report.html
 
@@ -127,7 +127,9 @@ class Variant(Struct, frozen=True):
 
 class DriftPolicy(Struct, frozen=True, forbid_unknown_fields=True):
     """How a device watches this release. The promise: on a stream like the reference, at most one false alarm in
-    ``false_alarm_every`` samples on average."""
+    ``false_alarm_every`` samples on average, and in as many truths. ``minimum_effect`` is what a change must have for
+    an alarm: as PSI of a scalar; times 0.1 as accuracy lost, or as share of samples more than usual without an answer;
+    times 0.5 as growth of the mean absolute error."""
 
     false_alarm_every: Annotated[int, Meta(ge=100)] = 1_000_000
     window: Annotated[int, Meta(ge=1, le=4096)] = 32

@@ -91,6 +91,17 @@ class State(Message, kw_only=True):
     drift_effect: float = 0.0
     drift_alarm: bool = False
     confidence: float = 0.0
+    # of the open window, or of the one that was reported last, whichever has more samples or truths:
+    estimated_accuracy: float | None = None  # from confidence alone; None: the release has no calibration
+    reference_accuracy: float | None = None  # on held-out data; None: the release does not know
+    truths: Count = 0  # answers whose truth became known
+    accuracy: float | None = None  # share of those that were right
+    absolute_error: float | None = None  # mean, where answers are numbers
+    truth_evidence: float = 0.0  # for answers having become worse than on held-out data; 1.0 is the alarm
+    missing: float = 0.0  # share of watched numbers that were not there
+    out_of_range: float = 0.0  # share of those there beyond everything in the reference
+    rejected: float = 0.0  # share of samples without an answer
+    reject_evidence: float = 0.0  # for that share having grown; 1.0 is the alarm
 
 
 class SelectionRow(Struct, kw_only=True):
@@ -141,6 +152,14 @@ class Report(UpMessage, kw_only=True):
     p50_us: float = 0.0
     p99_us: float = 0.0
     confidence: float = 0.0
+    estimated_accuracy: float | None = None  # of this window, from confidence alone; None: no calibration
+    truths: Count = 0  # answers whose truth became known in this window, whenever they were given
+    accuracy: float | None = None  # share of those that were right
+    absolute_error: float | None = None  # mean, where answers are numbers
+    truth_evidence: float = 0.0  # U / A, in truths, for answers having become worse than on held-out data
+    missing: float = 0.0  # share of watched numbers that were not there
+    out_of_range: float = 0.0  # share of those there beyond everything in the reference
+    reject_evidence: float = 0.0  # U / A for a larger share of samples without an answer (errors)
 
 
 class Event(UpMessage, kw_only=True):

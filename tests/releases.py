@@ -138,7 +138,7 @@ def make_release(
         made.append(_variant(directory, id_, file, float((outputs[id_]["logits"].argmax(-1) == y).mean()), temperature))
     np.savez(directory / "golden.npz", **golden)
     sample = SampleSpec(dtype="uint8", shape=(SIZE, SIZE), kind="image")
-    _write_profile(directory / "profile.npz", sample, x, outputs, [b.name for b in baselines], temperature)
+    _write_profile(directory / "profile.npz", sample, x, y, outputs, [b.name for b in baselines], temperature)
     manifest = Manifest(
         format=FORMAT,
         name=name,
@@ -228,20 +228,23 @@ def _write_profile(
     path: Path,
     sample: SampleSpec,
     x: NDArray[np.uint8],
+    y: NDArray[np.int64],
     outputs: dict[str, dict[str, NDArray[np.float32]]],
     baselines: Sequence[str],
     temperature: float,
 ) -> None:
-    from shared.drift import ProfileSet, ReferenceProfile, WatchSpec
+    from shared.drift import HeldOut, ProfileSet, ReferenceProfile, WatchSpec
 
     watch = WatchSpec.fit(sample, len(LABELS), next(iter(outputs.values()))["embedding"])
     spec: dict[str, tuple[str, ...]] = {"families": watch.input_families, "kinds": watch.input_kinds}
     one = {"inputs": ReferenceProfile.fit(watch.inputs(x), watch.input_names, **spec)}
     spec = {"families": watch.output_families, "kinds": watch.output_kinds}
+    held_out = {}
     for id_, out in outputs.items():
         scores = softmax(out["logits"] / np.float32(temperature))
         one[id_] = ReferenceProfile.fit(watch.outputs(scores, out["embedding"]), watch.output_names, **spec)
-    ProfileSet(watch=watch, baselines=dict.fromkeys(baselines, one)).save(path)
+        held_out[id_] = HeldOut.of_classes(scores.argmax(axis=1) == y, scores.max(axis=1))
+    ProfileSet(watch, dict.fromkeys(baselines, one), dict.fromkeys(baselines, held_out)).save(path)
 
 
 def _write(id_: str) -> bytes:

@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
         golden = reference or _random(sample, extra, limits, options)
         manifest = _manifest(args, name, release, wrapped, sample, extra, task, labels, options, golden)
         ran = measured(manifest, release, golden.rows, truth)
-        profile = _profile(manifest, ran, reference)
+        profile = _profile(manifest, ran, reference, truth)
         write_golden_outputs(release, manifest, golden.inputs, ran, "test")
         warnings = _warnings(reference, ran, truth, task, labels)
         values = _values(golden.first) if reference or limits else None
@@ -231,14 +231,18 @@ def _truth(reference: Reference, task: str, labels: tuple[str, ...], where: str)
     return None
 
 
-def _profile(manifest: Manifest, ran: list[Measured], reference: Reference | None) -> ProfileSet | None:
+def _profile(
+    manifest: Manifest, ran: list[Measured], reference: Reference | None, truth: NDArray[Any] | None
+) -> ProfileSet | None:
     if reference is None:
         return None
     if len(reference) < REFERENCE_MINIMUM:
         raise DataError(f"the reference has {len(reference)} samples; a drift reference needs {REFERENCE_MINIMUM}")
     if manifest.task.endswith("classification") and "scores" in ran[0].outputs["test"] and manifest.sample.fixed:
-        return profiles(manifest.sample, len(manifest.labels), ran, {"default": ("test", reference.first)})
-    return watched_answers(manifest, ran, reference.inputs, "test")
+        baselines = {"default": ("test", reference.first)}
+        known = None if truth is None else {"default": truth}
+        return profiles(manifest.sample, len(manifest.labels), ran, baselines, known, manifest.labels)
+    return watched_answers(manifest, ran, reference.inputs, "test", truth)
 
 
 def _warnings(

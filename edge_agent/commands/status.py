@@ -16,7 +16,7 @@ import msgspec
 
 from edge_agent.config import load_config
 from edge_agent.screen import duration
-from edge_agent.state import AgentStatus, StateDirectory
+from edge_agent.state import AgentStatus, StateDirectory, performance_text
 from edge_agent.updates.slots import Slots
 from shared import cli
 from shared.enrolment import Enrolment
@@ -125,6 +125,8 @@ def _agent_rows(agent: dict[str, Any], now: float, *, running: bool, alone: bool
         ("answers", answers),
         ("drift", f"evidence {agent['drift_evidence']:.3g} of 1" + (", ALARM" if agent["drift_alarm"] else "")),
     ]
+    if text := performance_text(agent):
+        rows.append(("accuracy", text))
     rows += [("sink", error) for error in agent["sink_errors"]]
     if agent["learned"] < agent["learning"]:
         rows.append(("baseline", f"{agent['learned']} of {agent['learning']} answers learned; no alarm before that"))

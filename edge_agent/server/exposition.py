@@ -71,6 +71,13 @@ def _engine(out: Exposition, engine: Engine) -> None:
     report = engine.monitor.report()
     out.add("drift_evidence", "gauge", "Evidence of drift; 1 is the alarm's threshold.", report.evidence, model)
     out.add("drift_alarm", "gauge", "Whether a drift alarm stands.", report.alarm, model)
+    help_ = "Evidence that answers have become worse than on held-out data; 1 is the alarm's threshold."
+    out.add("truth_evidence", "gauge", help_, report.truth_evidence, model)
+    help_ = "Evidence that more samples than usual get no answer; 1 is the alarm's threshold."
+    out.add("reject_evidence", "gauge", help_, report.reject_evidence, model)
+    if report.estimated_accuracy is not None:
+        help_ = "Accuracy since the last report, estimated from confidence alone."
+        out.add("estimated_accuracy", "gauge", help_, report.estimated_accuracy, model)
     for name, effect in report.effects.items():
         help_ = "Recent shift of a watched scalar's mean in robust standard deviations."
         out.add("drift_shift", "gauge", help_, effect, {**model, "scalar": name})

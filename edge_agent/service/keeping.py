@@ -27,6 +27,22 @@ def saved_monitor(engine: Engine, *, announced: bool = False) -> SavedMonitor | 
     )
 
 
+def carried(old: Engine, new: Engine) -> bool:
+    """After a change of the variant: ``new`` goes on with what ``old`` watched of the inputs, if both are of the same
+    release and baseline. Whether the alarm of ``old`` still stands."""
+    from edge_agent.monitor import Monitor
+
+    one, other = old.monitor, new.monitor
+    same = (old.manifest.name, old.manifest.version, old.baseline) == (
+        new.manifest.name,
+        new.manifest.version,
+        new.baseline,
+    )
+    if not same or not isinstance(one, Monitor) or not isinstance(other, Monitor):
+        return False
+    return other.carry(one)
+
+
 def restored(engine: Engine, saved: SavedMonitor | None) -> bool:
     """Go on watching where ``saved`` ends; only for the very same release, variant and profile."""
     if saved is None or engine.monitor is None:

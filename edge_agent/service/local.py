@@ -14,7 +14,7 @@ from edge_agent.service import reporting
 from edge_agent.service.answering import Answering
 from edge_agent.service.complaint import Trouble
 from edge_agent.service.engines import Engines
-from edge_agent.service.keeping import restored, saved_monitor
+from edge_agent.service.keeping import carried, restored, saved_monitor
 from edge_agent.service.rate import Rate
 from edge_agent.service.serving import Serving
 from edge_agent.service.stepping import Stepping
@@ -104,7 +104,7 @@ class LocalService:
             return
         old, self._engine = self._engine, engine
         log.warning("%s", self._stepping.told(old, engine))
-        restored(engine, saved_monitor(old))
+        carried(old, engine)
         self._answering.run_with(engine, same_samples=True)
         self._stepping.swapped(engine)
         old.close()
@@ -115,7 +115,7 @@ class LocalService:
         if self._alarm.news("drift" if alarm else "") and monitor is not None:
             window = monitor.report()
             told = ", ".join(window.features) or "several features together"
-            log.warning("drift: evidence %.3g (1 is the alarm) on %s", window.evidence, told)
+            log.warning("drift: evidence %.3g (1 is the alarm) on %s", window.loudest, told)
 
     def _write_status(self) -> None:
         status = reporting.agent_status(

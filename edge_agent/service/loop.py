@@ -273,6 +273,7 @@ class Service:
             rate_hz=self._rate(self._engine.health.samples if self._engine else 0),
             http=self._serving.address,
             steps_down=self._stepping.down,
+            last=self._telemetry.last_window(self._engine),
         )
         status = reporting.with_fleet(
             status,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from edge_agent.engine import Engine
 from edge_agent.service.engines import Engines
+from edge_agent.service.keeping import carried
 from edge_agent.service.telemetry import Telemetry
 from edge_agent.service.updating import Failed, Ready, Updates, UpdateWorker
 from edge_agent.service.writer import Writer
@@ -115,7 +116,7 @@ class Releases:
         assert old is not None
         assert installed is not None
         self._leaving(old)
-        self._telemetry.engine_changed()
+        self._carry_over(old, engine)
         self._run_with(engine, installed)
         old.close()
         self._telemetry.event("update", "warning", text, release=engine.manifest.version, variant=engine.variant.id)
@@ -156,11 +157,12 @@ class Releases:
             self._telemetry.event("update", "info", text, release=new.manifest.version, variant=new.variant.id)
 
     def _carry_over(self, old: Engine, new: Engine) -> None:
-        """The same variant of the same release goes on with what was seen; for anything else watching starts anew."""
+        """The same variant of the same release goes on with what was seen, another variant with what was seen of the
+        inputs; for another release watching starts anew."""
         same = (old.manifest.version, old.variant.id) == (new.manifest.version, new.variant.id)
         if same and old.monitor is not None and new.monitor is not None:
             new.monitor.restore(old.monitor.to_bytes())
-        else:
+        elif not carried(old, new):
             self._telemetry.engine_changed()
 
     def _run_with(self, engine: Engine, installed: Installed) -> None:

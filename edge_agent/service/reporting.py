@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from edge_agent.outbox import Outbox
     from edge_agent.service.answering import Answering
 
+OF_SAMPLES = ("confidence", "estimated_accuracy", "missing", "out_of_range", "rejected")
+OF_TRUTHS = ("truths", "accuracy", "absolute_error")
 LARGEST = 1e300
 """JSON has no infinity; evidence beyond this is as good as proof anyway."""
 
@@ -79,18 +81,50 @@ def report_message(device: str, engine: Engine, window: MonitorReport, *, bad: i
         p50_us=window.p50_us,
         p99_us=window.p99_us,
         confidence=finite(window.confidence),
+        estimated_accuracy=window.estimated_accuracy,
+        truths=window.truths,
+        accuracy=window.accuracy,
+        absolute_error=window.absolute_error,
+        truth_evidence=finite(window.truth_evidence),
+        missing=window.missing,
+        out_of_range=window.out_of_range,
+        reject_evidence=finite(window.reject_evidence),
     )
+
+
+def fuller(window: MonitorReport, last: MonitorReport | None) -> MonitorReport:
+    """The open ``window`` with the shares and means of the ``last`` one, which was reported, where that has more
+    samples or more truths: what is told right after a report would be of nothing."""
+    found = window
+    if last is not None and last.samples + last.errors > window.samples + window.errors:
+        found = msgspec.structs.replace(found, **{field: getattr(last, field) for field in OF_SAMPLES})
+    if last is not None and last.truths > window.truths:
+        found = msgspec.structs.replace(found, **{field: getattr(last, field) for field in OF_TRUTHS})
+    return found
+
+
+def alarm_text(name: str, window: MonitorReport) -> str:
+    """What an alarm about the release ``name`` says, for people."""
+    match window.features[:1]:
+        case ("accuracy",):
+            return f"the answers of {name} have become worse: accuracy below {window.reference_accuracy:.1%}"
+        case ("absolute_error",):
+            return f"the answers of {name} have become worse: mean error above {window.reference_error:.4g}"
+        case ("rejected",):
+            return f"more samples of {name} than usual get no answer"
+        case _:
+            features = ", ".join(window.features[:3]) or "several features together"
+            return f"the stream of {name} has drifted: {features}"
 
 
 def drift_event(device: str, engine: Engine, window: MonitorReport, now: float) -> Event:
     """``up/event/drift``: the alarm."""
-    features = ", ".join(window.features[:3]) or "several features together"
     return Event(
         device=device,
         time=now,
         kind="drift",
         level="warning",
-        text=f"the stream of {engine.manifest.name}/{engine.manifest.version} has drifted: {features}",
+        text=alarm_text(f"{engine.manifest.name}/{engine.manifest.version}", window),
         model=engine.manifest.name,
         release=engine.manifest.version,
         variant=engine.variant.id,
@@ -101,6 +135,12 @@ def drift_event(device: str, engine: Engine, window: MonitorReport, now: float) 
             "at": window.at,
             "profile": window.profile,
             "baseline": engine.baseline,
+            "truth_evidence": finite(window.truth_evidence),
+            "accuracy": window.accuracy,
+            "absolute_error": window.absolute_error,
+            "estimated_accuracy": window.estimated_accuracy,
+            "rejected": window.rejected,
+            "reject_evidence": finite(window.reject_evidence),
         },
     )
 
@@ -118,11 +158,12 @@ def state_message(
     throttled: bool | None,
     outbox_rows: int,
     dropped: int,
+    last: MonitorReport | None = None,
 ) -> State:
-    """``up/state/<model>``: flat scalars."""
+    """``up/state/<model>``: flat scalars; ``last`` is the window that was reported last."""
     health = engine.health if engine else Health()
     p50, p99 = health.percentiles()
-    window = engine.monitor.report() if engine and engine.monitor else None
+    window = fuller(engine.monitor.report(), last) if engine and engine.monitor else None
     return State(
         device=device,
         model=model,
@@ -143,7 +184,23 @@ def state_message(
         drift_effect=max(map(abs, finite_effects(window.effects).values()), default=0.0) if window else 0.0,
         drift_alarm=window.alarm if window else False,
         confidence=finite(window.confidence) if window else 0.0,
+        **(_performance(window) if window else {}),
+        missing=window.missing if window else 0.0,
+        out_of_range=window.out_of_range if window else 0.0,
+        rejected=window.rejected if window else 0.0,
+        reject_evidence=finite(window.reject_evidence) if window else 0.0,
     )
+
+
+def _performance(window: MonitorReport) -> dict[str, Any]:
+    return {
+        "estimated_accuracy": window.estimated_accuracy,
+        "reference_accuracy": window.reference_accuracy,
+        "truths": window.truths,
+        "accuracy": window.accuracy,
+        "absolute_error": window.absolute_error,
+        "truth_evidence": finite(window.truth_evidence),
+    }
 
 
 def reported_message(
@@ -175,12 +232,13 @@ def agent_status(
     rate_hz: float,
     http: str = "",
     steps_down: int = 0,
+    last: MonitorReport | None = None,
 ) -> AgentStatus:
-    """``status.json`` of an agent that runs alone."""
+    """``status.json`` of an agent that runs alone; ``last`` is the window that was reported last."""
     health = engine.health if engine else Health()
     p50, p99 = health.percentiles()
     monitor = engine.monitor if engine else None
-    window = monitor.report() if monitor else None
+    window = fuller(monitor.report(), last) if monitor else None
     return AgentStatus(
         pid=os.getpid(),
         time=now,
@@ -211,6 +269,9 @@ def agent_status(
         http=http,
         steps_down=steps_down,
         answers=answering.recent,
+        **(_performance(window) if window else {}),
+        reference_error=window.reference_error if window else None,
+        rejected=window.rejected if window else 0.0,
         watched=watched(window) if window else (),
     )
 

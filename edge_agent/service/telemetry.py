@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_agent.engine import Engine
 from edge_agent.hardware import inspect, temperature_c, throttled
@@ -20,6 +20,9 @@ from edge_agent.state import SavedMonitor, StateDirectory
 from shared import topics
 from shared.enrolment import Enrolment
 from shared.messages import AnswerRecord, Event, Feedback, Message, Prediction, Reply, Reported, UpMessage
+
+if TYPE_CHECKING:
+    from edge_agent.monitor import MonitorReport
 
 log = logging.getLogger("edge_agent.service")
 
@@ -51,6 +54,7 @@ class Telemetry:
         self._reported: Reported | None = None
         self._predictions = 0
         self._bad_told = 0
+        self._window: tuple[Engine, MonitorReport] | None = None  # the last one, and whose it was
         self._rate = Rate()
 
     def put(self, kind: str, name: str, message: UpMessage) -> None:
@@ -116,6 +120,7 @@ class Telemetry:
         if engine.monitor is not None:
             self.check_alarm(engine)
             window = engine.monitor.take()
+            self._window = engine, window
             newly_bad, self._bad_told = bad - self._bad_told, bad
             if window.samples or window.errors or newly_bad:
                 now = self._clock()
@@ -132,13 +137,19 @@ class Telemetry:
             )
         return window.samples if window else 0
 
+    def last_window(self, engine: Engine | None) -> MonitorReport | None:
+        """The window of ``engine`` that was reported last."""
+        if self._window is not None and self._window[0] is not engine:
+            self._window = None  # and let go of that engine
+        return self._window[1] if self._window is not None else None
+
     def check_alarm(self, engine: Engine) -> None:
         """Send the drift alarm, once a latch."""
         if self._announced or engine.monitor is None or not engine.monitor.alarm:
             return
         window = engine.monitor.report()
         self._announced = True
-        log.warning("drift: evidence %.3g (1 is the alarm) on %s", window.evidence, ", ".join(window.features) or "all")
+        log.warning("drift: evidence %.3g (1 is the alarm) on %s", window.loudest, ", ".join(window.features) or "all")
         self.put("event", "drift", reporting.drift_event(self.device, engine, window, self._clock()))
         self.save_monitor(engine)
 
@@ -163,6 +174,7 @@ class Telemetry:
             throttled=throttled(),
             outbox_rows=self._outbox.rows,
             dropped=self._outbox.dropped + lost,
+            last=self.last_window(engine),
         )
         self.retain("state", self._model, message, qos=0)
 

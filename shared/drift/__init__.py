@@ -13,6 +13,7 @@ from shared.drift.counts import WindowCounts
 from shared.drift.detector import DriftDetector
 from shared.drift.effects import Effect, effects
 from shared.drift.fleet import FleetDetector, FleetStatus
+from shared.drift.performance import HeldOut
 from shared.drift.profile import FAMILIES, ReferenceProfile
 from shared.drift.profile_set import ProfileSet
 from shared.drift.status import DriftStatus
@@ -25,6 +26,7 @@ __all__ = [
     "Effect",
     "FleetDetector",
     "FleetStatus",
+    "HeldOut",
     "ProfileSet",
     "ReferenceProfile",
     "WatchSpec",

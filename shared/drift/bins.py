@@ -58,6 +58,13 @@ class Column(Struct, frozen=True):
     missing: int
 
 
+def same_column(one: Column, other: Column) -> bool:
+    """Whether both are the same reference."""
+    counts = (one.kind, one.present, one.missing) == (other.kind, other.present, other.missing)
+    parts = ((one.edges, other.edges), (one.tiebreaks, other.tiebreaks), (one.gaps, other.gaps))
+    return counts and all(np.array_equal(a, b) for a, b in parts)
+
+
 def robust_sigma(values: Floats) -> float:
     """min(sd, IQR / 1.349) of the finite values; sd where the quartiles coincide; 0 for a constant.
 

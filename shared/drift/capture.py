@@ -174,6 +174,23 @@ class _Scores:
         return _fold(kept, FLOAT32, (size,), len(part.names), of)
 
 
+class _Projected:
+    """Embeddings, projected many at once."""
+
+    def __init__(self, part: FieldWatch) -> None:
+        self._part, self.nbytes = part, FLOAT32.itemsize * part.size
+
+    def keep(self, row: Row) -> bytes:
+        embedding = row[self._part.field]
+        if embedding.dtype is not FLOAT32:
+            embedding = embedding.astype(FLOAT32)
+        copy: bytes = embedding.tobytes()
+        return copy
+
+    def fold(self, kept: Sequence[Any]) -> Floats:
+        return _fold(kept, FLOAT32, (self._part.size,), len(self._part.names), self._part.project)
+
+
 class _Field:
     """Answers that are a number, numbers or boxes."""
 
@@ -189,7 +206,9 @@ class _Field:
 
 
 def _output(part: OutputWatch) -> _Part:
-    return _Scores(part) if isinstance(part, ClassWatch) else _Field(part)
+    if isinstance(part, ClassWatch):
+        return _Scores(part)
+    return _Projected(part) if part.what == "projections" else _Field(part)
 
 
 def _fold(

@@ -16,14 +16,16 @@ Invariants:
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from shared.drift.bins import Floats
-from shared.drift.counts import WindowCounts
+from shared.drift.bins import Floats, same_column
+from shared.drift.counts import WindowCounts, varints
 from shared.drift.detector_state import (
     State,
+    carried_of,
     codes_of,
     counts_of,
     pack_generator,
@@ -40,7 +42,7 @@ from shared.drift.detector_state import (
 from shared.drift.encode import Codes, Encoder, level_counts, window_counts
 from shared.drift.evidence import log_sum
 from shared.drift.prewhitening import Prewhitener
-from shared.drift.profile import ReferenceProfile
+from shared.drift.profile import MISSING_SUFFIX, ReferenceProfile
 from shared.drift.status import DriftStatus, ratio
 from shared.drift.streams import Evidence
 from shared.drift.tracks import Tolerance, build_groups
@@ -102,6 +104,7 @@ class DriftDetector:
         self._past = _prewhitener(profile, seed + 1)
         self._buffer = np.empty((len(profile.columns) + len(profile.levels), 0), dtype=np.uint8)
         self._seen = WindowCounts.zero(profile)
+        self._carried: dict[int, NDArray[np.int64]] = {}  # track -> what another detector had seen of it
         self._taken = WindowCounts.zero(profile)
         self._recent = [WindowCounts.zero(profile), WindowCounts.zero(profile)]
         self._samples = 0
@@ -225,8 +228,29 @@ class DriftDetector:
         if not keep:
             self._buffer = self._buffer[:, :0]
             self._past.forget()
-            self._seen = WindowCounts.zero(self.profile)
+            self._seen, self._carried = WindowCounts.zero(self.profile), {}
             self._recent = [WindowCounts.zero(self.profile), WindowCounts.zero(self.profile)]
+
+    def carry(self, other: DriftDetector, names: Collection[str]) -> None:
+        """Go on, for the scalars ``names``, with what ``other`` has gathered and seen: the same stream goes on, but not
+        all of its scalars, as when a device changes to another variant of a model. Only scalars of the very same
+        reference in both and without a memory are taken over; the rows of the unfinished window are not. To be called
+        before the first row."""
+        tracks: dict[int, int] = {}
+        mine, its = self.profile, other.profile
+        for k, name in enumerate(mine.names):
+            if name not in names or name not in its.names:
+                continue
+            its_k = its.names.index(name)
+            no_memory = mine.memories[k] is None and its.memories[its_k] is None
+            if no_memory and same_column(mine.columns[k], its.columns[its_k]):
+                for of in (name, name + MISSING_SUFFIX):
+                    tracks[mine.layout.names.index(of)] = its.layout.names.index(of)
+        self._evidence.carry(other._evidence, tracks)
+        for track, its_track in tracks.items():
+            seen = other._seen.table[its_track, : mine.layout.sizes[track]]
+            self._carried[track] = seen + other._carried.get(its_track, 0)
+        self._log_evidence = float(log_sum(self._evidence.by_track(), axis=0)) - math.log(self.false_alarm_every)
 
     def to_bytes(self) -> bytes:
         """The whole state; a detector restored from it goes on exactly as this one will. What was gathered is rounded
@@ -249,6 +273,8 @@ class DriftDetector:
             seen=self._seen.to_varints(),
             log_r=tuple(pack_log_r(log_r) for log_r, _ in self._evidence.state()),
             serial=None if self._past.idle else pack_serial(self._past.state(), self._past.generator),
+            carried=tuple(self._carried),
+            before=varints(count for counts in self._carried.values() for count in counts.tolist()),
         )
         return seal_state(self.profile.digest, state)
 
@@ -271,7 +297,11 @@ class DriftDetector:
         groups = detector._evidence.state()
         if gathered is None:
             detector._seen = WindowCounts.from_varints(layout, state.seen)
-            urns = urns_of(detector._groups, detector._seen.table)
+            detector._carried = carried_of(state, layout)
+            table = detector._seen.table.copy()
+            for track, counts_before in detector._carried.items():
+                table[track, : len(counts_before)] += counts_before
+            urns = urns_of(detector._groups, table)
             if len(state.log_r) != len(groups):
                 raise ProfileError("drift state: another number of track groups than the profile has")
             pairs = zip(state.log_r, groups, urns, strict=True)

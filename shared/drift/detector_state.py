@@ -14,7 +14,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from shared.drift.bins import Floats
-from shared.drift.counts import WindowCounts
+from shared.drift.counts import WindowCounts, read_varints
 from shared.drift.prewhitening import NO_MEAN, SerialState
 from shared.drift.profile import Layout, ReferenceProfile
 from shared.drift.state import VERSION, Packed, pack_array, seal, unpack_array, unseal, version_of
@@ -41,7 +41,8 @@ class Serialized(Struct, frozen=True):
 
 class State(Struct, frozen=True, array_like=True):
     """Everything a detector knows. ``begun``: rows of the unfinished window and their ``codes``; ``seen``: what the
-    urns hold; ``log_r``: of each group. The first four are its settings."""
+    urns hold; ``log_r``: of each group; ``before``: what another detector had seen of the tracks ``carried``. The first
+    four are its settings."""
 
     false_alarm_every: float
     window: int
@@ -59,6 +60,8 @@ class State(Struct, frozen=True, array_like=True):
     seen: bytes
     log_r: tuple[bytes, ...]
     serial: Serialized | None
+    carried: tuple[int, ...] = ()
+    before: bytes = b""
 
 
 class _State1(Struct, frozen=True):
@@ -220,6 +223,23 @@ def urns_of(groups: Sequence[Group], table: NDArray[np.int64]) -> list[Floats]:
     """Urns (R, K) of each group that have taken in counts ``table`` (T, K)."""
     counts = table[:, None].astype(np.float64)
     return [group.gaps + group.windows(counts)[:, 0] if group.urn else group.gaps for group in groups]
+
+
+def carried_of(state: State, layout: Layout) -> dict[int, NDArray[np.int64]]:
+    """Track -> what another detector had seen of it (bins,).
+
+    Raises:
+        ProfileError: there is no such track, or other numbers than it has bins.
+    """
+    if len(set(state.carried)) != len(state.carried) or not all(0 <= t < len(layout.sizes) for t in state.carried):
+        raise ProfileError("drift state: went on with tracks that the profile doesn't have")
+    sizes = [layout.sizes[track] for track in state.carried]
+    numbers = read_varints(state.before, sum(sizes))
+    ends = [sum(sizes[: k + 1]) for k in range(len(sizes))]
+    return {
+        track: np.array(numbers[end - size : end], dtype=np.int64)
+        for track, size, end in zip(state.carried, sizes, ends, strict=True)
+    }
 
 
 def counts_of(groups: Sequence[Group], layout: Layout, gathered: Sequence[tuple[Floats, Floats]]) -> WindowCounts:

@@ -8,7 +8,7 @@ apart, as the missing flags of a stream in which nothing is missing, are compute
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -198,6 +198,26 @@ class Evidence:
                 return False
         self._join([lane.load(log_r, urn) for lane, (log_r, urn) in zip(self._lanes, state, strict=True)])
         return True
+
+    def carry(self, other: Evidence, tracks: Mapping[int, int]) -> None:
+        """Go on, for ``tracks`` (here -> there), with what ``other`` has gathered and seen; both groups of a kind have
+        the same bets."""
+        mine, theirs = self.state(), other.state()
+        there = {lane.all.kind: (lane.all, *part) for lane, part in zip(other._lanes, theirs, strict=True)}
+        for lane, (log_r, urn) in zip(self._lanes, mine, strict=True):
+            if lane.all.kind not in there:
+                continue
+            group, its_r, its_urn = there[lane.all.kind]
+            at = {int(track): k for k, track in enumerate(group.tracks)}
+            pairs = [(k, at[tracks[t]]) for k, t in enumerate(map(int, lane.all.tracks)) if tracks.get(t) in at]
+            if not pairs or its_r.shape[1] != log_r.shape[1] or group.rows_each != lane.all.rows_each:
+                continue
+            here, from_ = (np.array(part, dtype=np.intp) for part in zip(*pairs, strict=True))
+            rows, its_rows = lane.all.rows_of(here), group.rows_of(from_)
+            log_r[rows] = its_r[its_rows]
+            bins = min(urn.shape[1], its_urn.shape[1])  # beyond them there is only padding
+            urn[rows, :bins] = its_urn[its_rows, :bins]
+        self.load(mine)
 
     def forget(self, *, urns: bool) -> None:
         """Nothing gathered; ``urns``: nor seen."""

@@ -1,11 +1,13 @@
 """What is watched: the same numbers, from the same code, in the trainer and on the device.
 
 Inputs are watched as the sensor gives them, before preprocessing. An image becomes brightness (mean), contrast
-(standard deviation), sharpness (mean absolute Laplacian), noise (Immerkaer 1996, "Fast noise variance estimation",
-CVIU 64(2)) and, in colour, saturation; a signal becomes mean, level, crest factor and crossings of each channel; a
-short vector is watched column by column; text and arrays of any size by their length too; anything longer by its mean,
-std, min and max. Answers are watched as confidence, predicted class, and projections of the embedding on its principal
-directions; or as the number, the numbers or the boxes that they are. NaN is missing, and counted as such.
+(standard deviation), sharpness (mean absolute Laplacian), noise (Immerkaer 1996, "Fast noise variance estimation", CVIU
+64(2)) and, in colour, saturation; a signal becomes mean, level, crest factor, crossings and, where it has no more than
+four channels, the shares of its power in four bands of each; a short vector is watched column by column; text by its
+length, words, the share of signs beyond ASCII and of words that the release's vocabulary lacks; arrays of any size by
+their length too; anything longer by its mean, std, min and max. Answers are watched as confidence, predicted class, and
+projections of the embedding on its principal directions (random ones, where there was no reference to find these in);
+or as the number, the numbers or the boxes that they are. NaN is missing, and counted as such.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from shared.drift.watch_inputs import InputWatch, watch_further, watch_input
 from shared.drift.watch_outputs import MOST_NUMBERS, ClassWatch, FieldWatch, OutputWatch, principal, watch_outputs
 from shared.errors import UNREADABLE, InputError, ProfileError
 from shared.manifest import SampleSpec
+from shared.pipeline.spec import Pipeline
 
 FORMAT = 2
 """Format 1 is one input and classes; what can be written as format 1 still is."""
@@ -85,16 +88,25 @@ class WatchSpec:
         return cls((watch_input(sample),), (ClassWatch(classes, *principal(embedding, projections)),))
 
     @classmethod
-    def choose(cls, signature: Sequence[SampleSpec], row: Mapping[str, Any], task: str = "") -> WatchSpec:
+    def choose(
+        cls,
+        signature: Sequence[SampleSpec],
+        row: Mapping[str, Any],
+        task: str = "",
+        *,
+        pipeline: Pipeline | None = None,
+    ) -> WatchSpec:
         """Choose what to watch of any model, 64 scalars at most.
 
         Args:
             signature: its inputs, ``Manifest.signature``.
             row: the fields of one answer, as the pipeline gives them for one sample.
             task: ``Manifest.task``; "detection" tells an empty list of boxes from other empty lists.
+            pipeline: ``Manifest.pipeline``, for the vocabulary of a model that takes text.
         """
-        first = watch_input(signature[0], most_columns=MOST_SCALARS - MOST_NUMBERS)
         outputs = watch_outputs(row, task)
+        room = MOST_SCALARS - max(MOST_NUMBERS, sum(len(part.names) for part in outputs))
+        first = watch_input(signature[0], most_columns=room, pipeline=pipeline)
         used = len(first.names) + sum(len(part.names) for part in outputs)
         taken = {name for part in outputs for name in part.names}
         if not taken.isdisjoint(first.names):

@@ -11,13 +11,29 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from shared.drift.bins import Floats
-from shared.drift.statistics import IMAGE, SUMMARY, TEXT, WINDOW, image_statistics, summary, text_statistics
-from shared.drift.statistics import window_statistics as window
+from shared.drift.statistics import (
+    IMAGE,
+    LEAST_TIMES,
+    SIGNAL,
+    SUMMARY,
+    TEXT,
+    WINDOW,
+    image_statistics,
+    signal_statistics,
+    summary,
+    text_statistics,
+    window_statistics,
+)
 from shared.errors import InputError
 from shared.manifest import SampleSpec
+from shared.pipeline.spec import Pipeline
+from shared.pipeline.text import CleanText, Tokens
 
 MOST_COLUMNS = 64
 MOST_CHANNELS = 8
+MOST_SPECTRA = 4
+"""Channels of a signal whose bands are watched too: more would be too many scalars."""
+UNKNOWN = "unknown"
 CHUNK_VALUES = 1 << 14
 """Input values worked on at a time: temporary arrays that stay in the processor's cache, a quarter of the time."""
 
@@ -26,14 +42,16 @@ class InputWatch(Struct, frozen=True):
     """Statistics of one input.
 
     ``input`` is its name in a sample of several; ``shape`` that of one sample, -1 for any size. ``statistics``:
-    "image", "columns", "window", "summary", "length" (and summary, of arrays of any size) or "text". ``names`` of the
-    scalars.
+    "image", "columns", "window", "signal" (and its bands), "summary", "length" (and summary, of arrays of any size) or
+    "text". ``names`` of the scalars. ``tokens``: the operations that make tokens of a text, for the share of those that
+    the vocabulary lacks; the last one is a ``Tokens``.
     """
 
     input: str
     shape: tuple[int, ...]
     statistics: str
     names: tuple[str, ...]
+    tokens: tuple[CleanText | Tokens, ...] = ()
 
     @property
     def fixed(self) -> bool:
@@ -63,7 +81,9 @@ class InputWatch(Struct, frozen=True):
     def one(self, value: Any) -> tuple[float, ...]:
         """Watched numbers of one sample of any size, or of one text or array of texts."""
         if self.statistics == "text":
-            return text_statistics(value if isinstance(value, str) else " ".join(map(str, np.asarray(value).flat)))
+            text = value if isinstance(value, str) else " ".join(map(str, np.asarray(value).flat))
+            found = text_statistics(text)
+            return (*found, unknown_share(text, self.tokens)) if self.tokens else found
         array = np.asarray(value)
         return (float(array.size), *summary(array[None])[0].tolist())
 
@@ -79,22 +99,65 @@ class InputWatch(Struct, frozen=True):
             "image": len(IMAGE) + colour if image else -1,
             "columns": math.prod(self.shape),
             "window": len(WINDOW) * channels if signal and channels <= MOST_CHANNELS else -1,
+            "signal": len(SIGNAL) * channels if signal and _has_bands(self.shape) else -1,
             "summary": len(SUMMARY),
             "length": 1 + len(SUMMARY),
-            "text": len(TEXT),
+            "text": len(TEXT) + bool(self.tokens),
         }
+        if self.tokens and not isinstance(self.tokens[-1], Tokens):
+            return False
         return widths.get(self.statistics) == len(self.names) and (not self.fixed or min(self.shape, default=0) >= 0)
 
 
-_OF: dict[str, Callable[[NDArray[Any]], Floats]] = {"image": image_statistics, "summary": summary, "window": window}
+_OF: dict[str, Callable[[NDArray[Any]], Floats]] = {
+    "image": image_statistics,
+    "signal": signal_statistics,
+    "summary": summary,
+    "window": window_statistics,
+}
 
 
-def watch_input(sample: SampleSpec, *, most_columns: int = MOST_COLUMNS) -> InputWatch:
+def unknown_share(text: str, tokens: Sequence[CleanText | Tokens]) -> float:
+    """Share of ``text``'s tokens, as many as the model takes, that are not in the vocabulary; 0 of none.
+
+    >>> unknown_share("red or blue", [Tokens(vocabulary=("red", "blue"), max_length=8)])
+    0.3333333333333333
+    """
+    batch: NDArray[Any] = np.array([text], dtype=object)
+    for operation in tokens:
+        batch = operation(batch)
+    last = tokens[-1]
+    assert isinstance(last, Tokens)
+    frame = (last.begin is not None) + (last.end is not None)
+    count = int(np.count_nonzero(batch != last.padding)) - frame
+    return float(np.count_nonzero(batch == last.unknown)) / count if count > 0 else 0.0
+
+
+def tokens_of(pipeline: Pipeline | None) -> tuple[CleanText | Tokens, ...]:
+    """The operations of ``pipeline`` that make tokens of its text; none where it has other ones before these, or where
+    unknown words look like padding."""
+    if pipeline is None:
+        return ()
+    found: list[CleanText | Tokens] = []
+    for operation in (*pipeline.preprocess, *pipeline.encode):
+        if not isinstance(operation, CleanText | Tokens):
+            break
+        found.append(operation)
+        if isinstance(operation, Tokens):
+            return tuple(found) if operation.unknown != operation.padding else ()
+    return ()
+
+
+def watch_input(
+    sample: SampleSpec, *, most_columns: int = MOST_COLUMNS, pipeline: Pipeline | None = None
+) -> InputWatch:
     """How to watch ``sample``: images by what a camera does to them, signals by channel, tables of up to
-    ``most_columns`` values by column, text and arrays of any size by their length too, the rest in summary."""
+    ``most_columns`` values by column, text and arrays of any size by their length too, the rest in summary; text for
+    a ``pipeline`` with a vocabulary also by the share of words that are not in it."""
     shape = tuple(sample.shape)
     if sample.dtype == "str":
-        return InputWatch(sample.name, shape, "text", TEXT)
+        tokens = tokens_of(pipeline)
+        return InputWatch(sample.name, shape, "text", (*TEXT, *((UNKNOWN,) if tokens else ())), tokens)
     if not sample.fixed:
         return InputWatch(sample.name, shape, "length", ("length", *SUMMARY))
     size = math.prod(shape)
@@ -106,10 +169,11 @@ def watch_input(sample: SampleSpec, *, most_columns: int = MOST_COLUMNS) -> Inpu
         return InputWatch(sample.name, shape, "columns", tuple(named))
     channels = max(1, math.prod(shape[1:]))
     if sample.kind == "window" and shape[0] >= 2 and channels <= MOST_CHANNELS:
+        statistics, what = ("signal", SIGNAL) if _has_bands(shape) else ("window", WINDOW)
         if channels == 1:
-            return InputWatch(sample.name, shape, "window", WINDOW)
+            return InputWatch(sample.name, shape, statistics, what)
         of = sample.columns if len(sample.columns) == channels else tuple(f"x{k}" for k in range(channels))
-        return InputWatch(sample.name, shape, "window", tuple(f"{name}.{what}" for name in of for what in WINDOW))
+        return InputWatch(sample.name, shape, statistics, tuple(f"{name}.{one}" for name in of for one in what))
     return InputWatch(sample.name, shape, "summary", SUMMARY)
 
 
@@ -134,3 +198,7 @@ def watch_further(samples: Sequence[SampleSpec], room: int) -> tuple[InputWatch,
     while found and room < 0:
         room += len(found.pop().names)
     return tuple(found)
+
+
+def _has_bands(shape: Sequence[int]) -> bool:
+    return shape[0] >= LEAST_TIMES and max(1, math.prod(shape[1:])) <= MOST_SPECTRA

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from numbers import Real
 from typing import Any
 
@@ -16,6 +17,8 @@ from shared.drift.statistics import SUMMARY, summary
 from shared.errors import InputError, ProfileError
 
 MOST_NUMBERS = 16
+PROJECTIONS = 8
+EMBEDDING = "embedding"
 NOT_WATCHED = frozenset({"label", "score", "scores", "index", "value"})
 """Fields that are looked at in their own way, or say what another one says."""
 
@@ -69,18 +72,20 @@ class ClassWatch(Struct, frozen=True):
 class FieldWatch(Struct, frozen=True):
     """One field of answers that are no classes.
 
-    ``what``: "number" (n,); "numbers" (n, ...) that each are watched; "summary" (n, ...); or "boxes": lists whose
-    entries have a ``score``, watched by their number and the best score (missing where there is none).
+    ``what``: "number" (n,); "numbers" (n, ...) that each are watched; "summary" (n, ...); "projections" (n, E) on
+    directions that need no reference (:func:`random_directions`), E being ``size``; or "boxes": lists whose entries
+    have a ``score``, watched by their number and the best score (missing where there is none).
     """
 
     field: str
     what: str
     names: tuple[str, ...]
+    size: int = 0
 
     @property
     def families(self) -> tuple[str, ...]:
         """Of the scalars."""
-        return ("outputs",) * len(self.names)
+        return (EMBEDDING if self.what == "projections" else "outputs",) * len(self.names)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -89,6 +94,8 @@ class FieldWatch(Struct, frozen=True):
 
     def of(self, values: Sequence[Any] | NDArray[Any]) -> Floats:
         """Watched numbers (n, F) of the field's ``values``, one an answer; what is none counts as missing."""
+        if self.what == "projections" and isinstance(values, np.ndarray) and values.shape[1:] == (self.size,):
+            return self.project(values)
         return np.array([self.one(value) for value in values]).reshape(len(values), len(self.names))
 
     def one(self, value: Any) -> tuple[float, ...]:
@@ -99,15 +106,31 @@ class FieldWatch(Struct, frozen=True):
             numbers = np.asarray(value, dtype=np.float64)
         except (TypeError, ValueError):
             return (math.nan,) * len(self.names)
+        if self.what == "projections":
+            if numbers.shape != (self.size,):
+                return (math.nan,) * len(self.names)
+            return tuple(self.project(numbers[None])[0].tolist())
         if self.what == "summary":
             return tuple(summary(numbers[None])[0].tolist())
         return tuple(numbers.ravel().tolist()) if numbers.size == len(self.names) else (math.nan,) * len(self.names)
 
+    def project(self, rows: NDArray[Any]) -> Floats:
+        """Projections (n, F) of ``rows`` (n, E)."""
+        found: Floats = rows.astype(np.float64) @ random_directions(self.size, len(self.names)).T
+        return found
+
     def valid(self) -> bool:
         """Whether names and what is watched belong together."""
         widths = {"number": 1, "boxes": 2, "summary": len(SUMMARY)}
-        return bool(self.field) and (
-            1 <= len(self.names) <= MOST_NUMBERS if self.what == "numbers" else widths.get(self.what) == len(self.names)
+        most = {"numbers": MOST_NUMBERS, "projections": PROJECTIONS}
+        return (
+            bool(self.field)
+            and (self.size >= 2) == (self.what == "projections")
+            and (
+                1 <= len(self.names) <= most[self.what]
+                if self.what in most
+                else widths.get(self.what) == len(self.names)
+            )
         )
 
 
@@ -116,7 +139,19 @@ OutputWatch = ClassWatch | FieldWatch
 
 def watch_outputs(row: Mapping[str, Any], task: str = "") -> tuple[OutputWatch, ...]:
     """How to watch answers like ``row``, the fields that one sample's pipeline gave: classes, the ``value`` (a number,
-    numbers or boxes), or else the first output of the model that is numbers. Nothing, where there is none."""
+    numbers or boxes), or else the first output of the model that is numbers; and projections of its ``embedding``.
+    Nothing, where there is none."""
+    found = _said(row, task)
+    embedding = row.get(EMBEDDING)
+    if not isinstance(embedding, np.ndarray) or embedding.ndim != 1 or _size(embedding) < 2:
+        return found
+    if any(isinstance(part, FieldWatch) and (part.field, part.what) == (EMBEDDING, "numbers") for part in found):
+        return found
+    names = tuple(f"{EMBEDDING}{k}" for k in range(min(PROJECTIONS, len(embedding))))
+    return (*found, FieldWatch(EMBEDDING, "projections", names, len(embedding)))
+
+
+def _said(row: Mapping[str, Any], task: str) -> tuple[OutputWatch, ...]:
     scores, value = row.get("scores"), row.get("value")
     if task == "detection" or (isinstance(value, list) and value and _is_box(value[0])):
         return (FieldWatch("value", "boxes", ("boxes", "best_score")),)
@@ -130,6 +165,15 @@ def watch_outputs(row: Mapping[str, Any], task: str = "") -> tuple[OutputWatch, 
         if field not in NOT_WATCHED and isinstance(found, np.ndarray | Real) and _size(found):
             return (_numbers(field, _size(found)),)
     return ()
+
+
+@lru_cache(maxsize=8)
+def random_directions(size: int, count: int) -> Floats:
+    """``count`` directions (P, E) for vectors of ``size`` numbers: random signs over √E, the same on every machine
+    (Achlioptas 2003, "Database-friendly random projections", JCSS 66(4))."""
+    bits = np.random.PCG64(size).random_raw(-(-size * count // 64)).astype("<u8")  # whose stream numpy promises
+    signs = np.unpackbits(bits.view(np.uint8), bitorder="little")[: size * count].reshape(count, size)
+    return (2.0 * signs.astype(np.float64) - 1) / math.sqrt(size)
 
 
 def principal(embedding: NDArray[np.floating] | None, projections: int) -> tuple[Floats, Floats]:

@@ -113,6 +113,18 @@ def test_accuracy_in_the_manifest_is_what_the_engine_gives(first):
         engine.close()
 
 
+def test_a_device_knows_how_good_each_variant_was_on_held_out_samples(first):
+    trained, _, _ = first
+    x, y = bars(200, 77)
+    for variant in trained.manifest.variants:
+        engine = Engine.load(trained.path, variant=variant.id)
+        right = [engine.infer(sample).label == trained.manifest.labels[k] for sample, k in zip(x, y, strict=True)]
+        report = engine.monitor.report()
+        assert report.reference_accuracy == pytest.approx(variant.quality["accuracy"], abs=0.1)
+        assert report.estimated_accuracy == pytest.approx(np.mean(right), abs=0.1)
+        engine.close()
+
+
 def test_tflite_variants_are_there_where_they_can_be_exported(first):
     trained, _, litert = first
     if not litert:

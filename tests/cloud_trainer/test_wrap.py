@@ -87,7 +87,10 @@ def test_a_classifier_is_measured_and_profiled(tmp_path):
         assert [spec.name for spec in variant.outputs] == ["logits", "embedding"]
         engine = opened(tmp_path / "r", variant.id)
         np.testing.assert_allclose(engine.infer(x[0]).scores, original.infer(x[0]).scores, atol=1e-6)
-        assert engine.monitor.report().samples == 1
+        report = engine.monitor.report()
+        assert report.samples == 1
+        assert report.reference_accuracy == pytest.approx(expected)
+        assert 0 < report.estimated_accuracy <= 1
         original.close()
         engine.close()
 
@@ -130,7 +133,12 @@ def test_regression_from_a_table_has_its_mean_error(tmp_path):
     assert manifest.profile is not None
     engine = opened(tmp_path / "r")
     assert engine.infer(x[0]).value == pytest.approx(float((x @ w)[0, 0]), abs=1e-5)
-    assert "heat" in engine.monitor.report().effects
+    answer = engine.infer(x[0])
+    assert engine.feedback(answer.id, answer.value + 0.75) == pytest.approx(0.75)
+    report = engine.monitor.report()
+    assert "heat" in report.effects
+    assert report.reference_error == pytest.approx(1.0, abs=1e-5)
+    assert (report.truths, report.absolute_error) == (1, pytest.approx(0.75))
     engine.close()
 
 

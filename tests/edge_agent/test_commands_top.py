@@ -83,6 +83,17 @@ def test_an_alarm_is_red_and_full_and_without_colour_said_in_words():
     assert not any("\x1b" in line for line in plain)
 
 
+def test_how_good_the_answers_are_stands_under_the_drift():
+    known = msgspec.structs.replace(STATUS, estimated_accuracy=0.91, truths=20, accuracy=0.85, reference_accuracy=0.95)
+    lines = frame(known, width=80)
+    assert lines[7] == "accuracy  estimated 91.0 %, 85.0 % of 20 truths, on held-out data 95.0 %"
+    assert lines[8].startswith("brightness")
+    assert len(frame(known, width=40)[7]) <= 40
+    sure = msgspec.structs.replace(known, truth_evidence=2.0)
+    assert RED in frame(sure, width=100, colour=True)[7]
+    assert not any("accuracy" in line for line in frame())
+
+
 def test_learning_shows_how_far_it_is():
     learning = msgspec.structs.replace(STATUS, learned=500, learning=2000)
     line = frame(learning)[6]

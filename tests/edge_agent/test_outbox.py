@@ -365,5 +365,17 @@ def test_merging_windows_never_changes_the_sums_of_a_release(parts, excess):
     assert [r.sequence for r in left] == sorted(r.sequence for r in left)
 
 
+def test_merged_windows_weigh_accuracy_by_truths_and_shares_by_samples():
+    first = report(samples=100, truths=10, accuracy=0.5, estimated_accuracy=0.9, missing=0.2)
+    second = report(samples=300, truths=30, accuracy=0.9, estimated_accuracy=0.5, absolute_error=2.0)
+    merged = windows.merge(first, second)
+    assert (merged.truths, merged.absolute_error) == (40, 2.0)
+    assert merged.accuracy == pytest.approx(0.8)
+    assert merged.estimated_accuracy == pytest.approx(0.6)
+    assert merged.missing == pytest.approx(0.05)
+    nothing = windows.merge(report(), report())
+    assert (nothing.truths, nothing.accuracy, nothing.estimated_accuracy) == (0, None, None)
+
+
 def test_windows_of_another_profile_are_not_merged():
     assert windows.plan([(1, report(), 300), (2, report(profile="1" * 16), 300)], 1000) == ({}, [])

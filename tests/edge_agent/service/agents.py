@@ -33,6 +33,7 @@ from shared.messages import (
     Command,
     Desired,
     Event,
+    Feedback,
     Reply,
     Report,
     Reported,
@@ -170,7 +171,7 @@ def command(controller: Listener, verb: str, id_: str, **fields) -> Reply:
 
 
 LEAVES = {Reply: "/up/reply/", Report: "/up/report/", Event: "/up/event/", Samples: "/up/samples/"}
-LEAVES |= {State: "/up/state/", Reported: "/up/reported/"}
+LEAVES |= {State: "/up/state/", Reported: "/up/reported/", Feedback: "/up/feedback/"}
 
 
 def every(messages, type_) -> list:

@@ -23,6 +23,7 @@ from shared.errors import ConfigError, LinkError, SelfTestError
 from shared.messages import (
     Command,
     Event,
+    Feedback,
     Reply,
     Report,
     Reported,
@@ -32,7 +33,7 @@ from shared.messages import (
 )
 from tests.brokers import Listener
 from tests.edge_agent.service.agents import EVERYTHING, FAST, Agent, command, desire, enrolment, every, runs
-from tests.releases import digits
+from tests.releases import LABELS, digits
 
 
 def test_a_desired_release_is_taken_and_the_stream_reported(broker, tmp_path, releases):
@@ -154,6 +155,36 @@ def test_drift_is_told_once_until_it_is_acknowledged_also_across_a_restart(broke
         agent.samples(1500, seed=9, contrast=0.3, noise=60)
         with agent:
             controller.wait(lambda found: len(alarms(found)) == 2)
+
+
+def test_truths_that_say_worse_are_told_as_an_alarm_once_also_across_a_restart(broker, tmp_path, releases):
+    agent = Agent(tmp_path, releases, broker.port)
+    agent.updates.install(1)
+    agent.samples(2000, seed=7)
+    with Listener(broker.port, EVERYTHING) as controller:
+
+        def alarms(found) -> list[Event]:
+            return [event for event in every(found, Event) if event.kind == "drift"]
+
+        with agent:
+            controller.wait(lambda found: sum(r.samples for r in every(found, Report)) > 200)
+            engine = agent.service._releases.engine
+            for k in range(100):
+                said = LABELS.index(engine._memory.said(f"s{k}"))
+                assert engine.feedback(f"s{k}", LABELS[(said + 1) % 10]) is False
+            alarm = alarms(controller.wait(alarms))[0]
+            assert alarm.details["features"] == ["accuracy"]
+            assert alarm.details["truth_evidence"] >= 1 > alarm.details["evidence"]
+            assert "have become worse" in alarm.text
+            found = controller.wait(lambda found: sum(r.truths for r in every(found, Report)) == 100)
+            assert {r.accuracy for r in every(found, Report) if r.truths} == {0.0}
+            controller.wait(lambda found: every(found, State)[-1].accuracy == 0.0)
+            controller.wait(lambda found: sum(len(f.labels) for f in every(found, Feedback)) == 100)
+        with agent:
+            boot = agent.service._outbox.boot
+            found = controller.wait(lambda found: [r for r in every(found, Report) if r.boot == boot and r.samples])
+            assert every(found, Report)[-1].truth_evidence >= 1
+            assert len(alarms(controller.messages)) == 1
 
 
 def test_commands_are_answered(broker, tmp_path, releases):

@@ -9,6 +9,7 @@ import pytest
 
 from shared.drift import ProfileSet, ReferenceProfile, WatchSpec
 from shared.drift.capture import Recorder
+from shared.drift.watch_outputs import random_directions
 from shared.errors import InputError, ProfileError
 from shared.manifest import SampleSpec
 
@@ -48,18 +49,19 @@ def test_answers_are_watched_as_what_they_are(row, task, names, numbers):
     assert (again.names, again.kinds, again.families) == (watch.names, watch.kinds, watch.families)
 
 
-def test_a_signal_is_watched_by_level_crest_and_crossings():
+def test_a_signal_is_watched_by_level_crest_crossings_and_bands():
     t = np.arange(800) / 8000
     tone = (3 + 2 * np.sin(2 * np.pi * 100 * t + 0.3)).astype(np.float32)
     watch = WatchSpec.choose([SampleSpec("float32", (800,), kind="window")], {"value": 1.0})
-    assert watch.input_names == ("mean", "level", "crest", "crossings")
+    assert watch.input_names == ("mean", "level", "crest", "crossings", "lows", "low_mids", "high_mids", "highs")
     found = watch.inputs(np.stack((tone, np.ones(800, np.float32), np.full(800, np.nan, np.float32))))
-    np.testing.assert_allclose(found[0], [3, math.sqrt(2), math.sqrt(2), 2 * 100 / 8000], rtol=0.01)
-    assert found[1].tolist() == [1, 0, 0, 0]
+    np.testing.assert_allclose(found[0, :4], [3, math.sqrt(2), math.sqrt(2), 2 * 100 / 8000], rtol=0.01)
+    np.testing.assert_allclose(found[0, 4:], [0, 1, 0, 0], atol=0.01)  # 62.5 to 250 Hz
+    assert found[1].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
     assert np.isnan(found[2]).all()
     two = WatchSpec.choose([SampleSpec("float32", (800, 2), kind="window", columns=("x", "y"))], {"value": 1.0})
-    assert two.input_names[:5] == ("x.mean", "x.level", "x.crest", "x.crossings", "y.mean")
-    np.testing.assert_allclose(two.inputs(np.stack((tone, tone * 2), 1)[None])[0, [1, 5]], [2**0.5, 8**0.5], rtol=0.01)
+    assert two.input_names[3:9] == ("x.crossings", "x.lows", "x.low_mids", "x.high_mids", "x.highs", "y.mean")
+    np.testing.assert_allclose(two.inputs(np.stack((tone, tone * 2), 1)[None])[0, [1, 9]], [2**0.5, 8**0.5], rtol=0.01)
 
 
 def test_text_and_arrays_of_any_size_are_watched_by_length():
@@ -141,3 +143,35 @@ def test_a_malformed_spec_is_refused(text):
     arrays = WatchSpec.choose([ROW], {"value": 1.0}).to_arrays()
     with pytest.raises(ProfileError, match="watch spec"):
         WatchSpec.from_arrays({**arrays, "parts": np.array([text])})
+
+
+def test_the_embedding_of_any_model_is_watched_by_projections_that_need_no_reference():
+    rng = np.random.default_rng(0)
+    row = {"value": 1.0, "embedding": rng.normal(size=300).astype(np.float32)}
+    watch = WatchSpec.choose([ROW], row, "regression")
+    names = tuple(f"embedding{k}" for k in range(8))
+    assert watch.output_names == ("value", *names)
+    assert watch.output_families == ("outputs", *["embedding"] * 8)
+    answers = [(np.zeros(3, np.float32), {**row, "embedding": rng.normal(size=300)}) for _ in range(5)]
+    found = folded(watch, ["float32"], answers)[:, 4:]
+    table = np.stack([given["embedding"] for _, given in answers])
+    np.testing.assert_allclose(found, table @ random_directions(300, 8).T, atol=1e-5)
+    in_bulk = watch.outputs_of({"value": np.ones(5), "embedding": table})
+    np.testing.assert_allclose(found, in_bulk[:, 1:], atol=1e-5)
+    again = WatchSpec.from_arrays(watch.to_arrays())
+    np.testing.assert_array_equal(again.outputs_of({"value": np.ones(5), "embedding": table}), in_bulk)
+    x, wrong = answers[0][0], {**row, "embedding": np.zeros(7, np.float32)}
+    strange = folded(watch, ["float32"], [(x, wrong), answers[0], (x, {"value": 1.0}), (x, {**row, "embedding": 3})])
+    assert np.isnan(strange).sum(axis=1).tolist() == [8, 0, 12, 12]
+
+
+def test_directions_are_the_same_on_every_machine_and_keep_distances():
+    directions = random_directions(256, 8)
+    assert (directions[0, :16] * 16).astype(int).tolist() == [-1, 1, 1, 1, 1] + [-1] * 11
+    assert np.abs(directions @ directions.T - np.eye(8)).max() < 0.25
+    classes = WatchSpec.choose([ROW], {"scores": SCORES, "score": 0.7, "embedding": np.zeros(4, np.float32)})
+    assert classes.output_names == ("confidence", "class", *(f"embedding{k}" for k in range(4)))
+    few = WatchSpec.choose([ROW], {"embedding": np.zeros(4, np.float32)}, "raw")
+    assert few.output_names == tuple(f"embedding[{k}]" for k in range(4))
+    wide = WatchSpec.choose([SampleSpec("float32", (50,))], {"value": list(range(40)), "embedding": np.zeros(9)}, "")
+    assert len(wide.names) <= 64

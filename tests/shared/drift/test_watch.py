@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shared.drift import DriftDetector, ProfileSet, ReferenceProfile, WatchSpec
+from shared.drift import DriftDetector, HeldOut, ProfileSet, ReferenceProfile, WatchSpec
 from shared.drift.arrays import load_arrays, save_arrays
 from shared.errors import InputError, ProfileError
 from shared.manifest import SampleSpec
@@ -131,7 +131,9 @@ def profile_set(rng):
     rows = spec.inputs(images)
     default = {"inputs": inputs(rows), "fp32-litert": outputs(answers[0]), "int8-litert": outputs(answers[1])}
     own = {"inputs": inputs(rows[:100]), "fp32-litert": outputs(answers[0][:100])}
-    return ProfileSet(spec, {"default": default, "cam-1": own})
+    right = rng.random(300) < 0.9
+    held_out = {"default": {"fp32-litert": HeldOut.of_classes(right, rng.random(300))}}
+    return ProfileSet(spec, {"default": default, "cam-1": own}, held_out)
 
 
 def test_a_profile_set_comes_back_as_it_went(tmp_path):
@@ -150,6 +152,61 @@ def test_a_profile_set_comes_back_as_it_went(tmp_path):
     rows = np.concatenate((back.watch.inputs(images), back.watch.outputs(scores, table)), axis=1)
     np.testing.assert_array_equal(back.watch.outputs(scores, table), kept.watch.outputs(scores, table))
     assert not DriftDetector(back.profile_for("default", "fp32-litert")).update(rows).alarm
+
+
+def test_how_good_a_variant_was_comes_back_and_a_release_that_does_not_know_is_read_too(tmp_path):
+    kept = profile_set(np.random.default_rng(2))
+    kept.save(tmp_path / "profile.npz")
+    back = ProfileSet.load(tmp_path / "profile.npz")
+    before, after = (one.held_out_for("default", "fp32-litert") for one in (kept, back))
+    assert after.accuracy == before.accuracy
+    grid = np.linspace(0, 1, 50)
+    np.testing.assert_array_equal(after.calibration.estimate(grid), before.calibration.estimate(grid))
+    assert back.held_out_for("default", "int8-litert") is None
+    assert back.held_out_for("cam-1", "fp32-litert") is None
+    assert back.profile_for("default", "fp32-litert").digest == kept.profile_for("default", "fp32-litert").digest
+    arrays = {name: array for name, array in load_arrays(tmp_path / "profile.npz").items() if "truth_" not in name}
+    save_arrays(tmp_path / "older.npz", arrays)
+    older = ProfileSet.load(tmp_path / "older.npz")
+    assert older.held_out_for("default", "fp32-litert") is None
+    assert older.profile_for("default", "fp32-litert").digest == kept.profile_for("default", "fp32-litert").digest
+
+
+def test_each_variant_has_a_reference_of_its_own_over_the_same_inputs():
+    rng = np.random.default_rng(2)
+    kept = profile_set(rng)
+    one, other = (kept.profile_for("default", variant) for variant in ("fp32-litert", "int8-litert"))
+    inputs = len(kept.watch.input_names)
+    assert all(a is b for a, b in zip(one.columns[:inputs], other.columns[:inputs], strict=True))
+    assert one.digest != other.digest
+    assert not np.array_equal(one.columns[inputs].edges, other.columns[inputs].edges)
+
+
+def test_a_shift_in_the_embedding_is_found_that_the_inputs_do_not_show():
+    rng = np.random.default_rng(3)
+
+    def answers(n, *, moved):
+        """Pictures whose statistics stay as they are: what moves is where the two bright spots lie."""
+        x = np.clip(rng.normal(100, 20, (n, 12, 10)), 0, 255)
+        column = np.where(rng.random(n) < (0.9 if moved else 0.5), 2, 7)
+        x[np.arange(n), 5, column] = 255
+        pixels = (x - 100) / 20
+        embedding = np.stack([pixels[:, 5, :5].sum(1) - pixels[:, 5, 5:].sum(1), *pixels[:, :4, 0].T], axis=1)
+        scores = np.tile([0.6, 0.4], (n, 1)) + rng.normal(0, 0.01, (n, 1)) * [1, -1]
+        return x.astype(np.uint8), scores, embedding.astype(np.float32)
+
+    x, scores, embedding = answers(1000, moved=False)
+    spec = WatchSpec.fit(GREY, 2, embedding)
+    assert len([name for name in spec.output_names if name.startswith("embedding")]) == 5
+    rows = np.concatenate((spec.inputs(x), spec.outputs(scores, embedding)), axis=1)
+    profile = ReferenceProfile.fit(rows, spec.names, families=spec.families, kinds=spec.kinds)
+    detector = DriftDetector(profile, false_alarm_every=10_000)
+    for moved in (False, True):
+        x, scores, embedding = answers(640, moved=moved)
+        status = detector.update(np.concatenate((spec.inputs(x), spec.outputs(scores, embedding)), axis=1))
+        assert status.alarm is moved
+    assert {name for name in status.features if not name.startswith("embedding")} == set()
+    assert max(effect.psi for name, effect in status.effects.items() if name in spec.input_names) < 0.1
 
 
 def test_unknown_baselines_and_variants_are_named_in_the_error():
@@ -182,6 +239,8 @@ def test_profile_sets_that_do_not_fit_together_are_refused():
         ("watch/center", lambda a: a[:-1]),
         ("watch/directions", lambda a: a * np.nan),
         ("baseline/cam-1/inputs/gaps", lambda a: -a),
+        ("baseline/default/fp32-litert/truth_answers", lambda a: -a),
+        ("baseline/default/fp32-litert/truth_accuracy", lambda a: a + 1),
         ("baseline/cam-1/inputs/extra/deep", lambda _: np.zeros(1)),
     ],
 )
