@@ -143,7 +143,12 @@ def _compare(args: argparse.Namespace, show: _Patient) -> tuple[Findings, str]:
     except ProfileError as error:
         raise UsageError(str(error)) from error
     watched = watch(
-        blocks(table, plan, times, odd), detector, show.of("watch"), all_alarms=args.all_alarms, total=table.rows or 0
+        blocks(table, plan, times, odd),
+        detector,
+        show.of("watch"),
+        shown=reference.shown,
+        all_alarms=args.all_alarms,
+        total=table.rows or 0,
     )
     if not watched.rows:
         raise UsageError(f"{args.data}: no rows; expected a line of column names and rows below it")

@@ -10,6 +10,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from cloud_trainer.drift.cells import Odd
+from cloud_trainer.drift.history import belongs
 from cloud_trainer.drift.limits import limits_of, notes_of
 from cloud_trainer.drift.reference import Reference
 from cloud_trainer.drift.times import DATES, Axis
@@ -122,24 +123,18 @@ def place_of(watched: Watched, axis: Axis, row: int) -> Place:
     return Place(row, axis.text(float(np.round(time)) if axis.kind == DATES else time))
 
 
-def moved(profile: ReferenceProfile, counts: WindowCounts, evidence: dict[str, float]) -> tuple[Moved, ...]:
-    """All scalars of ``profile``, the loudest first, as ``counts`` show them. ``evidence``: track -> its part."""
+def moved(
+    profile: ReferenceProfile, counts: WindowCounts, evidence: dict[str, float], level: dict[str, str] | None = None
+) -> tuple[Moved, ...]:
+    """All scalars of ``profile``, the loudest first, as ``counts`` show them. ``evidence``: track -> its part;
+    ``level``: what could be promised, if not what ``profile`` says."""
     sizes = effects(profile, counts)
-    table = counts.to_mapping()
+    table, level = counts.to_mapping(), level or profile.level
     found = [
-        _moved(profile, k, name, sizes, table, sum(v for track, v in evidence.items() if belongs(track, name)))
+        _moved(profile, k, sizes, table, sum(v for t, v in evidence.items() if belongs(t, name)), level[name])
         for k, name in enumerate(profile.names)
     ]
     return tuple(sorted(found, key=lambda one: (-min(one.evidence, TELLING), -one.size)))
-
-
-def belongs(track: str, scalar: str) -> bool:
-    """Whether ``track`` is one of ``scalar``: its own, its missing flag, or another derived one.
-
-    >>> belongs("temp.missing", "temp"), belongs("temperature", "temp")
-    (True, False)
-    """
-    return track == scalar or track.startswith(f"{scalar}.")
 
 
 def signed_size(w1: float, mean_shift: float, kind: str) -> float:
@@ -158,12 +153,13 @@ def signed_size(w1: float, mean_shift: float, kind: str) -> float:
 def _moved(
     profile: ReferenceProfile,
     k: int,
-    name: str,
     sizes: dict[str, Effect],
     table: dict[str, list[int]],
     evidence: float,
+    level: str,
 ) -> Moved:
-    column, effect = profile.columns[k], sizes[name]
+    name, column = profile.names[k], profile.columns[k]
+    effect = sizes[name]
     before = after = None
     if profile.kinds[k] != CATEGORY and column.unit > 0:
         before = float(column.gaps @ column.centers / column.gaps.sum())
@@ -181,7 +177,7 @@ def _moved(
         after=after,
         missing_before=column.missing / max(column.missing + column.present, 1),
         missing_after=flags[1] / max(sum(flags[:2]), 1),
-        level=profile.level[name],
+        level=level,
     )
 
 
@@ -197,10 +193,10 @@ def find(
     notes: tuple[str, ...] = (),
 ) -> Findings:
     """Draw the conclusions of a run."""
-    profile = detector.profile
-    changes = tuple(_found(profile, watched, change, axis) for change in watched.changes)
+    profile, level = reference.shown, detector.profile.level
+    changes = tuple(_found(profile, level, watched, change, axis) for change in watched.changes)
     peaks = _parts(watched.tracks, np.max([point.tracks for point in watched.points], axis=0))
-    columns = changes[0].columns if changes else moved(profile, watched.counts, peaks)
+    columns = changes[0].columns if changes else moved(profile, watched.counts, peaks, level)
     quiet = {one.name for one in columns if not one.alone} if len(changes) == 1 else set()
     later = tuple(n for n in profile.names if n in quiet and any(v >= 1 for t, v in peaks.items() if belongs(t, n)))
     every = detector.false_alarm_every
@@ -237,7 +233,7 @@ def _parts(tracks: tuple[str, ...], logs: NDArray[np.float64]) -> dict[str, floa
     return dict(zip(tracks, map(ratio, logs.tolist()), strict=True))
 
 
-def _found(profile: ReferenceProfile, watched: Watched, change: Change, axis: Axis) -> Found:
+def _found(profile: ReferenceProfile, level: dict[str, str], watched: Watched, change: Change, axis: Axis) -> Found:
     return Found(
         start=place_of(watched, axis, change.start),
         alarm=place_of(watched, axis, change.at),
@@ -245,5 +241,5 @@ def _found(profile: ReferenceProfile, watched: Watched, change: Change, axis: Ax
         alarms=change.alarms,
         features=change.features,
         measured=change.counts.samples,
-        columns=moved(profile, change.counts, _parts(watched.tracks, change.loudest)),
+        columns=moved(profile, change.counts, _parts(watched.tracks, change.loudest), level),
     )

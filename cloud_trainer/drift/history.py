@@ -51,8 +51,8 @@ class Look(NamedTuple):
 
 
 class Beginning(NamedTuple):
-    """Where a change may have begun. ``share`` (K,) of the reference's bins; ``rows`` (n + 1,) places, and ``table``
-    (n, K) the counts between them; ``at``: which place it was by the evidence."""
+    """Where a change may have begun. ``track``: in the counts; ``share`` (K,) of the reference's bins; ``rows``
+    (n + 1,) places, and ``table`` (n, K) the counts between them; ``at``: which place it was by the evidence."""
 
     track: int
     share: Floats
@@ -100,7 +100,7 @@ class History:
             self.step *= 2
         return point
 
-    def began(self, track: int, gaps: Floats, weight: float, since: int) -> Beginning:
+    def began(self, track: int, shown: int, gaps: Floats, weight: float, since: int) -> Beginning:
         """Where ``track`` last was like the reference, for an alarm that just rose.
 
         Where its evidence was last at its floor: the e-values of its windows, from how its part of the evidence grew
@@ -109,19 +109,20 @@ class History:
 
         Args:
             track: its place.
+            shown: its place in the counts.
             gaps: (K,) the reference's weights of its bins.
             weight: what a row adds to its part of the evidence while nothing speaks: its prior weight over A.
             since: the row from which to look.
         """
-        rows, logs_, steps = self._series(track, len(gaps), since)
+        rows, logs_, steps = self._series(track, shown, len(gaps), since)
         grown = [
             after - float(np.logaddexp(before, math.log(weight * (end - begin))))
             for begin, end, before, after in zip([since, *rows], rows, [-math.inf, *logs_], logs_, strict=False)
         ]
         table = np.array(steps).reshape(len(rows), len(gaps))
-        return Beginning(track, gaps / gaps.sum(), [since, *rows], table, _least(grown))
+        return Beginning(shown, gaps / gaps.sum(), [since, *rows], table, _least(grown))
 
-    def _series(self, track: int, bins: int, since: int) -> tuple[list[int], list[float], list[Floats]]:
+    def _series(self, track: int, shown: int, bins: int, since: int) -> tuple[list[int], list[float], list[Floats]]:
         """Rows after ``since`` at which something is known, the log of the track's evidence there, and its counts
         between."""
         first = self._fine[0] if self._fine else None
@@ -130,14 +131,14 @@ class History:
             if since < point.end and (first is None or point.end <= first.row):
                 rows.append(point.end)
                 logs_.append(float(point.tracks[track]))
-                steps.append(point.counts.table[track, :bins].astype(np.float64))
+                steps.append(point.counts.table[shown, :bins].astype(np.float64))
         known = rows[-1] if rows else since
         before = first
         for look in self._fine:
             if look.row > known and before is not None:
                 rows.append(look.row)
                 logs_.append(float(look.tracks[track]))
-                steps.append((look.table - before.table)[track, :bins].astype(np.float64))
+                steps.append((look.table - before.table)[shown, :bins].astype(np.float64))
             before = look
         return rows, logs_, steps
 
@@ -169,6 +170,15 @@ def grouped(points: Sequence[Point], most: int) -> list[Point]:
             merged = _merged(merged, point)
         found.append(merged)
     return found
+
+
+def belongs(track: str, scalar: str) -> bool:
+    """Whether ``track`` is one of ``scalar``: its own, its missing flag, or another derived one.
+
+    >>> belongs("temp.missing", "temp"), belongs("temperature", "temp")
+    (True, False)
+    """
+    return track == scalar or track.startswith(f"{scalar}.")
 
 
 def logs(parts: Mapping[str, float]) -> Floats:

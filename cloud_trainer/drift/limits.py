@@ -17,7 +17,7 @@ def limits_of(reference: Reference, rows: int, every: float) -> list[str]:
     """What could not be promised of ``rows`` rows, at one false alarm in ``every`` rows."""
     profile, found = reference.profile, []
     for name, level in profile.level.items():
-        if level != PROMISED:
+        if not level.startswith(PROMISED):
             found.append(f"{name}: {level}")
     if reference.resembling:
         names = _named([f"{n} ({r:.2f})" for n, r in sorted(reference.resembling.items(), key=lambda x: -x[1])])

@@ -36,7 +36,11 @@ def cells_of(one: Moved) -> tuple[str, ...]:
     missing = "–"
     if one.missing_before or one.missing_after:
         missing = f"{one.missing_before:.1%} → {one.missing_after:.1%}"
-    level = "" if one.level == "promised" else f'<small class="limit" title="{escape(one.level)}">not promised</small>'
+    level = (
+        ""
+        if "not promised" not in one.level
+        else f'<small class="limit" title="{escape(one.level)}">not promised</small>'
+    )
     return (
         f"{'<b>' if one.alone else ''}{escape(one.name)}{'</b>' if one.alone else ''}{level}",
         f'{_meter(one.evidence)}<span class="num">{escape(words.evidence_cell(one.evidence))}</span>',

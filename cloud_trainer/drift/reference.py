@@ -22,15 +22,18 @@ from shared.errors import ProfileError, UsageError
 ROWS_MAX = 200_000
 """A longer reference is thinned to so many rows, drawn at random; of a time-ordered one the last are taken."""
 RESEMBLE = 0.2
-_WORDS, _CODES = "category_words", "category_codes"
+_WORDS, _CODES, _SHOWN = "category_words", "category_codes", "shown_"
 
 
 class Reference(Struct, frozen=True, eq=False):
-    """``profile`` and what it was made of. ``rows``: in the file, 0 for a saved profile; ``used``: of those;
-    ``words``: code of a category -> how it is written; ``ordered``: rows were taken in the order of time;
-    ``resembling``: column -> correlation of neighbouring rows, where they resemble each other and nothing models it."""
+    """``profile`` and what it was made of. ``shown``: what effects and pictures are measured against, in the data's own
+    units: the same, but for a time-ordered profile, whose bins are of residuals, a plain one of the same rows.
+    ``rows``: in the file, 0 for a saved profile; ``used``: of those; ``words``: code of a category -> how it is
+    written; ``ordered``: rows were taken in the order of time; ``resembling``: column -> correlation of neighbouring
+    rows, where they resemble each other and nothing models it."""
 
     profile: ReferenceProfile
+    shown: ReferenceProfile
     path: str
     rows: int = 0
     used: int = 0
@@ -61,23 +64,27 @@ def fit(
     if seen < LEAST_ROWS:
         raise UsageError(f"{table.path}: a reference of {seen} rows; at least {LEAST_ROWS} are needed")
     try:
-        profile = ReferenceProfile.fit(
-            rows, [scalar.name for scalar in chosen.scalars], bins, ordered, kinds=chosen.kinds
-        )
+        names = [scalar.name for scalar in chosen.scalars]
+        profile = shown = ReferenceProfile.fit(rows, names, bins, ordered, kinds=chosen.kinds)
+        if ordered:
+            shown = ReferenceProfile.fit(rows, names, bins, kinds=chosen.kinds)
     except ProfileError as error:
         raise UsageError(f"{table.path}: {error}") from error
-    words = _words(table, chosen, profile)
-    return Reference(profile, str(table.path), seen, len(rows), words, ordered, {} if ordered else resembling), chosen
+    words = _words(table, chosen, shown)
+    found = Reference(profile, shown, str(table.path), seen, len(rows), words, ordered, {} if ordered else resembling)
+    return found, chosen
 
 
 def save(reference: Reference, path: Path) -> None:
-    """Write the profile, with the words of its categories beside it, as ``.npz``; ``ReferenceProfile.load`` reads it,
+    """Write the profile, with what the report needs beside it, as ``.npz``; ``ReferenceProfile.load`` reads it,
     too.
 
     Raises:
         UsageError: the file can't be written.
     """
     arrays = reference.profile.to_arrays()
+    if reference.shown is not reference.profile:
+        arrays |= {_SHOWN + name: array for name, array in reference.shown.to_arrays().items()}
     if reference.words:
         arrays[_CODES] = np.array(list(reference.words))
         arrays[_WORDS] = np.array(list(reference.words.values()))
@@ -95,13 +102,15 @@ def load(path: Path) -> Reference:
     """
     try:
         arrays = load_arrays(path)
-        profile = ReferenceProfile.from_arrays(arrays)
+        profile = shown = ReferenceProfile.from_arrays(arrays)
+        if plain := {n.removeprefix(_SHOWN): array for n, array in arrays.items() if n.startswith(_SHOWN)}:
+            shown = ReferenceProfile.from_arrays(plain)
         words: dict[float, str] = {}
         if _WORDS in arrays:
             words = dict(zip(take(arrays, _CODES, "f").tolist(), take(arrays, _WORDS, "U").tolist(), strict=False))
     except ProfileError as error:
         raise UsageError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
-    return Reference(profile, str(path), words=words)
+    return Reference(profile, shown, str(path), words=words)
 
 
 def _collect(

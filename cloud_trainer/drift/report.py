@@ -182,7 +182,7 @@ def _pictures(findings: Findings, reference: Reference, watched: Watched) -> str
     cards = []
     loud = sum(one.alone for one in findings.columns)
     for one in findings.columns[: min(max(loud, LEAST_PICTURES), PICTURES)]:
-        picture = plots.histogram(reference.profile, counts, one.name, reference.words)
+        picture = plots.histogram(reference.shown, counts, one.name, reference.words)
         if picture:
             quiet = "" if one.alone else " quiet"
             cards.append(
@@ -232,14 +232,14 @@ def _over_time(findings: Findings, reference: Reference, watched: Watched, axis:
         names.append(one.name)
         flag = one.name + MISSING_SUFFIX
         if any(
-            flag in (found := effects(reference.profile, piece.counts))
-            and not timeline.within_chance(reference.profile, flag, piece.counts.samples, found[flag].psi)
+            flag in (found := effects(reference.shown, piece.counts))
+            and not timeline.within_chance(reference.shown, flag, piece.counts.samples, found[flag].psi)
             for piece in pieces
         ):
             names.append(flag)
-    names = [name for name in names if name in reference.profile.names or name in watched.tracks][: timeline.MOST_ROWS]
+    names = [name for name in names if name in reference.shown.layout.names][: timeline.MOST_ROWS]
     pictures = "".join(
-        timeline.heat_map(reference.profile, watched.points, axis, names, first_time=watched.first_time, frame=frame)
+        timeline.heat_map(reference.shown, watched.points, axis, names, first_time=watched.first_time, frame=frame)
         for frame in (timeline.WIDE, timeline.NARROW)
     )
     more = f" The {len(names)} loudest rows are shown." if len(findings.columns) > timeline.MOST_ROWS else ""

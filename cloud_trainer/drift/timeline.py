@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from msgspec import Struct
 
-from cloud_trainer.drift.findings import belongs, signed_size
-from cloud_trainer.drift.history import Point, grouped
+from cloud_trainer.drift.findings import signed_size
+from cloud_trainer.drift.history import Point, belongs, grouped
 from cloud_trainer.drift.svg import (
     ACCENT,
     ALARM,

@@ -9,9 +9,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from cloud_trainer.drift.history import Beginning, History, Point, logs
+from cloud_trainer.drift.history import Beginning, History, Point, belongs, logs
 from cloud_trainer.drift.ordered import Block
-from shared.drift import DriftDetector, WindowCounts
+from shared.drift import DriftDetector, ReferenceProfile, WindowCounts
 
 LEAST_STEP = 8
 FED = 256
@@ -68,11 +68,12 @@ class Watched(Struct, frozen=True, eq=False):
 
 
 class _Run:
-    def __init__(self, detector: DriftDetector, *, all_alarms: bool) -> None:
-        self.detector, self.all_alarms = detector, all_alarms
+    def __init__(self, detector: DriftDetector, counter: DriftDetector, *, all_alarms: bool) -> None:
+        self.detector, self.counter, self.all_alarms = detector, counter, all_alarms
+        self.shown = counter.profile
         self.window = detector.window
         self.tracks = tuple(detector.status.evidences)
-        self.history = History(-(-LEAST_STEP // self.window) * self.window, detector.counts.table.nbytes)
+        self.history = History(-(-LEAST_STEP // self.window) * self.window, counter.counts.table.nbytes)
         self.changes: list[Change] = []
         self.row = self.recorded = self.since = 0
         self.highest, self.highest_row = -math.inf, 0
@@ -87,6 +88,8 @@ class _Run:
     def feed(self, rows: NDArray[np.float64], time: float) -> None:
         """Take in rows up to the next look at most; ``time`` is the last one's."""
         self.detector.feed(rows)
+        if self.counter is not self.detector:
+            self.counter.feed(rows)
         self.row += len(rows)
         if self.row % self.fed == 0:
             self.look(time)
@@ -96,7 +99,7 @@ class _Run:
         status = self.detector.status
         tracks = logs(status.evidences)
         evidence = math.log(status.evidence) if status.evidence > 0 else float(logs({"": 0.0})[0])
-        self.history.saw(self.row, evidence, tracks, self.detector.counts)
+        self.history.saw(self.row, evidence, tracks, self.counter.counts)
         if evidence > self.highest:
             self.highest, self.highest_row = evidence, self.row
         if self.changes and not self.all_alarms and not self.changes[-1].complete:
@@ -108,7 +111,7 @@ class _Run:
 
     def record(self, time: float, evidence: float, tracks: NDArray[np.float64]) -> None:
         """Add a point to the history; a change that is not complete gets its counts."""
-        point = self.history.add(self.row, time, evidence, tracks, self.detector.take_counts())
+        point = self.history.add(self.row, time, evidence, tracks, self.counter.take_counts())
         self.recorded = self.row
         if self.changes and not self.changes[-1].complete:
             self.changes[-1].counts += point.counts
@@ -118,7 +121,8 @@ class _Run:
         """A change, or one more alarm of the one before: where nothing was quiet for longer than it takes to notice."""
         loudest = int(np.argmax(tracks))
         weight = float(self.weights[loudest]) / self.detector.false_alarm_every
-        beginning = self.history.began(loudest, self.detector.profile.gaps(loudest), weight, self.since)
+        own = shown_track(self.shown, self.tracks[loudest])
+        beginning = self.history.began(loudest, own, gaps_of(self.shown, own), weight, self.since)
         start = min(beginning.row, max(at - 1, 0))
         goes_on = self.changes and start - self.since < at - start
         if goes_on:
@@ -126,7 +130,7 @@ class _Run:
             change.last, change.alarms = at, change.alarms + 1
             np.maximum(change.loudest, tracks, out=change.loudest)
         else:
-            counts = self.history.since(start) or WindowCounts.zero(self.detector.profile)
+            counts = self.history.since(start) or WindowCounts.zero(self.shown)
             begun = self.recorded - counts.samples
             self.changes.append(Change(start, at, at, 1, features, tracks.copy(), counts, begun, beginning))
         if self.all_alarms:
@@ -134,17 +138,42 @@ class _Run:
             self.detector.acknowledge(keep=False)
 
 
+def shown_track(profile: ReferenceProfile, track: str) -> int:
+    """The place among the tracks of ``profile``, a plain one, of a track of the same scalars: a missing flag's is a
+    flag's, any other's that of its scalar."""
+    names = [name for name in profile.layout.names if belongs(track, name)]
+    return profile.layout.names.index(max(names, key=len))
+
+
+def gaps_of(profile: ReferenceProfile, track: int) -> NDArray[np.float64]:
+    """Reference weights of the bins of one track of a plain profile: of a missing flag present and missing."""
+    scalars = len(profile.columns)
+    if track < scalars:
+        return profile.columns[track].gaps
+    column = profile.columns[track - scalars]
+    return np.array([column.present, column.missing + 1.0])
+
+
 def watch(
-    blocks: Iterable[Block], detector: DriftDetector, show: Show, *, all_alarms: bool = False, total: int = 0
+    blocks: Iterable[Block],
+    detector: DriftDetector,
+    show: Show,
+    *,
+    shown: ReferenceProfile | None = None,
+    all_alarms: bool = False,
+    total: int = 0,
 ) -> Watched:
-    """Feed all ``blocks`` to ``detector``.
+    """Feed all ``blocks`` to ``detector``. ``shown``: the profile that counts are made for, if another than its own.
 
     Without ``all_alarms`` the first alarm stands and evidence goes on. With it the detector starts anew from the
     reference after each alarm, as on the first day (``acknowledge(keep=False)``), so that data which is as the
     reference again is silent again; alarms without a pause between them are one change.
     """
-    run = _Run(detector, all_alarms=all_alarms)
-    counts = WindowCounts.zero(detector.profile)
+    counter = detector
+    if shown is not None and shown is not detector.profile:
+        counter = DriftDetector(shown, detector.false_alarm_every, detector.window)  # for its counts alone
+    run = _Run(detector, counter, all_alarms=all_alarms)
+    counts = WindowCounts.zero(run.shown)
     infinite = np.zeros(len(detector.profile.names), np.int64)
     first = last = math.nan
     for rows, times, fraction in blocks:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cloud_trainer.drift.findings import Findings, Found, Moved, Place, Promise, belongs
+from cloud_trainer.drift.findings import Findings, Found, Moved, Place, Promise
+from cloud_trainer.drift.history import belongs
 from shared.cli import table
 from shared.drift.bins import CATEGORY
 from shared.drift.profile import MISSING_SUFFIX
