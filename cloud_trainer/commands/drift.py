@@ -226,7 +226,7 @@ def _print(args: argparse.Namespace, findings: Findings) -> None:
     print()
     print(words.columns_table(findings.columns))
     print()
-    for line in words.promise(findings.promise, findings.rows)[:1]:
+    for line in words.promise(findings.promise, findings)[: 1 + any(not one.promised for one in findings.columns)]:
         print(line)
     for line in (*findings.limits, *findings.notes):
         print(f"note: {line}.", file=sys.stderr)

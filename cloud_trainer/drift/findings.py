@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cloud_trainer.drift.cells import Odd
 from cloud_trainer.drift.history import belongs
-from cloud_trainer.drift.limits import limits_of, notes_of
+from cloud_trainer.drift.limits import doubt_of, limits_of, notes_of, unpromised
 from cloud_trainer.drift.reference import Reference
 from cloud_trainer.drift.times import DATES, Axis
 from cloud_trainer.drift.watching import Change, Watched
@@ -58,6 +58,11 @@ class Moved(Struct, frozen=True):
         return self.evidence >= 1
 
     @property
+    def promised(self) -> bool:
+        """Whether the promise is made for it."""
+        return not unpromised(self.level)
+
+    @property
     def size(self) -> float:
         """How far it moved, in sigmas or what is worth as much (see :func:`signed_size`)."""
         missing = self.missing_after - self.missing_before
@@ -93,8 +98,8 @@ class Promise(Struct, frozen=True):
 
 class Findings(Struct, frozen=True, eq=False):
     """Everything that a report says but the pictures. ``columns`` are those of the first change, or of all rows where
-    nothing changed; ``later``: others that spoke loud enough alone further on; ``limits``: what could not be promised;
-    ``notes``: what else to know of the files."""
+    nothing changed; ``later``: others that spoke loud enough alone further on; ``doubt``: why the alarm is not sure,
+    "" if it is; ``limits``: what could not be promised; ``notes``: what else to know of the files."""
 
     reference: str
     data: str
@@ -108,6 +113,7 @@ class Findings(Struct, frozen=True, eq=False):
     changes: tuple[Found, ...]
     columns: tuple[Moved, ...]
     later: tuple[str, ...]
+    doubt: str
     promise: Promise
     limits: tuple[str, ...]
     notes: tuple[str, ...]
@@ -223,6 +229,7 @@ def find(
         changes=changes,
         columns=columns,
         later=later,
+        doubt=doubt_of(reference, [one.name for one in columns if one.alone]),
         promise=promise,
         limits=tuple(limits_of(reference, watched.rows, every)),
         notes=(*notes, *notes_of(reference, watched.infinite, odd)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,8 +37,7 @@ def limits_of(reference: Reference, rows: int, every: float) -> list[str]:
     if smallest < SMALL:
         found.append(
             f"The reference has only {smallest} values: the promise holds all the same, but small changes take "
-            "long to find, or "
-            "are never found"
+            "long to find, or are never found"
         )
     if constant := [
         n for n, c in zip(profile.names, profile.columns, strict=True) if c.kind != CATEGORY and not c.unit
@@ -51,10 +52,28 @@ def limits_of(reference: Reference, rows: int, every: float) -> list[str]:
     if len(profile.names) > 1:
         found.append(
             "For many columns that depend on each other the promise is proven at fixed times and measured, not "
-            "proven, at "
-            "the moment of an alarm"
+            "proven, at the moment of an alarm"
         )
     return found
+
+
+def unpromised(level: str) -> bool:
+    """Whether nothing is promised for a scalar, by what its profile says of it.
+
+    >>> unpromised("level not promised: memory 22, 400 seen"), unpromised("not promised: the reference moves")
+    (False, True)
+    """
+    return any(part.startswith("not promised") for part in level.split("; "))
+
+
+def doubt_of(reference: Reference, names: Sequence[str]) -> str:
+    """Why an alarm of the scalars ``names`` is not sure, "" if it is."""
+    level = reference.profile.level
+    if names and all(unpromised(level[name]) for name in names):
+        return "the reference itself moves in ways that no promise covers"
+    if names and all(name in reference.resembling for name in names):
+        return "neighbouring rows of the reference resemble each other, which can raise an alarm by itself"
+    return ""
 
 
 def notes_of(reference: Reference, infinite: NDArray[np.int64], odd: dict[str, Odd]) -> list[str]:

@@ -14,8 +14,7 @@ START = (
     "An estimate: up to there the rows of the loudest column fit the reference better, from there on they fit "
     "better to what "
     "came after (Page's change point). A large jump is placed within a window or so, a small one within a "
-    "hundred rows or "
-    "two; a slow drift began earlier."
+    "hundred rows or two; a slow drift began earlier."
 )
 
 
@@ -32,7 +31,7 @@ def table_of(header: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: s
 def cells_of(one: Moved) -> tuple[str, ...]:
     """A row of the table of columns."""
     value = one.kind != CATEGORY
-    mean = f"{words.number(one.before)} → {words.number(one.after)}" if one.before is not None else "–"
+    mean = words.pair(one.before, one.after)
     missing = "–"
     if one.missing_before or one.missing_after:
         missing = f"{one.missing_before:.1%} → {one.missing_after:.1%}"

@@ -20,7 +20,7 @@ from shared.drift import WindowCounts, effects
 from shared.drift.profile import MISSING_SUFFIX
 
 PICTURES, LEAST_PICTURES = 6, 3
-LISTED = 60
+LISTED, MOST_LISTED = 16, 1000
 
 
 def report(findings: Findings, reference: Reference, watched: Watched, axis: Axis) -> str:
@@ -85,15 +85,19 @@ def _tiles(findings: Findings) -> str:
     ]
     if findings.changes:
         first = findings.changes[0]
-        start = f"about {words.place(first.start, about=True)}" if first.start.row else "from the first rows on"
+        start = f"row {words.place(first.start, about=True).removeprefix('row ').split(' ')[0]}"
+        begin = "the first rows" if not first.start.row else f"about {start}"
+        when = first.start.time[:10] if first.start.time else start if first.start.row else "at once"
         tiles += [
-            ("when", escape(first.start.time[:10] if first.start.time else start), f"{start}; an estimate"),
+            ("when", escape(when), f"from {begin} on; an estimate"),
             ("noticed", f"{first.alarm.row - first.start.row:,} rows", f"later, at {words.place(first.alarm)}"),
         ]
     alone = sum(one.alone for one in findings.columns)
     tiles += [
         ("what", f"{alone} of {len(findings.columns)}", "scalars would have raised the alarm by themselves"),
-        ("chance", f"≤ {words.percent(findings.promise.chance)}", "of any alarm in these rows, had nothing changed"),
+        ("chance", f"≤ {words.percent(findings.promise.chance)}", "of any alarm in these rows, had nothing changed")
+        if not findings.doubt and all(one.promised for one in findings.columns)
+        else ("chance", "–", "not promised for all columns: see below"),
     ]
     cells = "".join(
         f'<div class="tile"><span>{label}</span><b>{value}</b><small>{escape(text)}</small></div>'
@@ -118,7 +122,7 @@ def _mark(change: Change, found: Found, watched: Watched, axis: Axis, *, alone: 
 
 
 def _evidence(findings: Findings, watched: Watched, axis: Axis) -> str:
-    names = [one.name for one in findings.columns[: len(SERIES)]] if len(findings.columns) > 1 else []
+    names = _ranked(findings)[: len(SERIES)] if len(findings.columns) > 1 else []
     tracks = timeline.loudest_tracks(names, watched.tracks, watched.points)
     alone = len(watched.changes) == 1 and watched.changes[0].alarms == 1
     marks = [
@@ -131,9 +135,9 @@ def _evidence(findings: Findings, watched: Watched, axis: Axis) -> str:
         )
         for frame in (timeline.WIDE, timeline.NARROW)
     )
-    keys = ['<i class="key" style="background:var(--accent,#0b7285)"></i>all columns']
+    keys = ['<span><i class="key" style="background:var(--accent,#0b7285)"></i>all columns</span>']
     keys += [
-        f'<i class="key" style="background:{colour}"></i>{escape(words.track_name(name))}'
+        f'<span><i class="key" style="background:{colour}"></i>{escape(words.track_name(name))}</span>'
         for (name, _), colour in zip(tracks, SERIES, strict=False)
     ]
     shaded = (
@@ -161,7 +165,7 @@ def _changes(findings: Findings) -> str:
             f"{change.alarms:,}",
             ", ".join(f"{one.name} ({words.size(one)})" for one in words.leading(change)),
         )
-        for change in findings.changes[:LISTED]
+        for change in findings.changes[:MOST_LISTED]
     ]
     return (
         f"<section><h2>{len(findings.changes)} changes</h2>"
@@ -196,8 +200,8 @@ def _pictures(findings: Findings, reference: Reference, watched: Watched) -> str
     heading = "What moved" if findings.alarm else "The columns with the most evidence"
     return (
         f'<section><h2>{heading}</h2><div class="cards">{"".join(cards)}</div><div class=keys>'
-        '<i class="key" style="background:var(--reference,#9aa5b1)"></i>reference '
-        f'<i class="key" style="background:var(--up,#d9480f)"></i>{what}</div>'
+        '<span><i class="key" style="background:var(--reference,#9aa5b1)"></i>reference</span> '
+        f'<span><i class="key" style="background:var(--up,#d9480f)"></i>{what}</span></div>'
         f"{later}"
         '<p class="muted small">Axes are in the data\'s own units. Bars at the ends hold what lies beyond the '
         "axis: new "
@@ -206,38 +210,42 @@ def _pictures(findings: Findings, reference: Reference, watched: Watched) -> str
 
 
 def _table(findings: Findings) -> str:
-    shown = findings.columns[:LISTED]
-    rows = [cells_of(one) for one in shown]
     header = ("column", "evidence", "mean", "shift, σ", "W1, σ", "PSI", "JS", "missing")
-    more = len(findings.columns) - len(shown)
-    left = f"<p class=muted>… and {more:,} quieter ones.</p>" if more else ""
+    first = max(LISTED, sum(one.alone for one in findings.columns))
+    shown, more = findings.columns[:first], findings.columns[first:MOST_LISTED]
+    tables = table_of(header, [cells_of(one) for one in shown], numbers={*range(1, 8)})
+    if more:
+        rest = table_of(header, [cells_of(one) for one in more], numbers={*range(1, 8)})
+        tables += f"<details><summary>{len(findings.columns) - len(shown):,} quieter ones</summary>{rest}</details>"
     what = "from the change on" if findings.alarm else "over all rows"
     return (
-        "<section><h2>Every column, the loudest "
-        f"first</h2>"
-        f"{table_of(header, rows, numbers={*range(1, 8)})}{left}"
-        '<p class="muted small">Evidence: the most that the column gave by itself, over the alarm threshold: '
-        "from 1 on "
-        f"it <b>surely</b> moved. Effects, measured {what}, say whether that is <b>enough to matter</b>: "
+        f"<section><h2>Every column, the loudest first</h2>{tables}"
+        '<p class="muted small">Evidence: the most that the column gave by itself, over the alarm threshold; '
+        f"from 1 on it <b>surely</b> moved. Effects, measured {what}, say whether that is <b>enough to matter</b>: "
         "PSI above 0.25 is commonly called large, below 0.1 small.</p></section>"
     )
+
+
+def _ranked(findings: Findings) -> list[str]:
+    """Scalars: those of the change, those of later ones, and the others."""
+    alone = [one.name for one in findings.columns if one.alone]
+    return list(dict.fromkeys((*alone, *findings.later, *(one.name for one in findings.columns))))
 
 
 def _over_time(findings: Findings, reference: Reference, watched: Watched, axis: Axis) -> str:
     if len(watched.points) < 2:
         return ""
     pieces = grouped(watched.points, timeline.MOST_CELLS // 2)
-    names = []
-    for one in findings.columns[: timeline.MOST_ROWS]:
-        names.append(one.name)
-        flag = one.name + MISSING_SUFFIX
-        if any(
-            flag in (found := effects(reference.shown, piece.counts))
-            and not timeline.within_chance(reference.shown, flag, piece.counts.samples, found[flag].psi)
-            for piece in pieces
-        ):
-            names.append(flag)
-    names = [name for name in names if name in reference.shown.layout.names][: timeline.MOST_ROWS]
+    sizes = [(piece.counts.samples, effects(reference.shown, piece.counts)) for piece in pieces]
+    names: list[str] = []
+    for name in _ranked(findings)[: timeline.MOST_ROWS]:
+        flag = name + MISSING_SUFFIX
+        seen = any(
+            flag in found and not timeline.within_chance(reference.shown, flag, samples, found[flag].psi)
+            for samples, found in sizes
+        )
+        names += [name, flag] if seen else [name]
+    names = names[: timeline.MOST_ROWS]
     pictures = "".join(
         timeline.heat_map(reference.shown, watched.points, axis, names, first_time=watched.first_time, frame=frame)
         for frame in (timeline.WIDE, timeline.NARROW)
@@ -255,7 +263,7 @@ def _over_time(findings: Findings, reference: Reference, watched: Watched, axis:
 
 
 def _promise(findings: Findings) -> str:
-    lines = "".join(f"<p>{escape(line)}</p>" for line in words.promise(findings.promise, findings.rows))
+    lines = "".join(f"<p>{escape(line)}</p>" for line in words.promise(findings.promise, findings))
     return f"<section><h2>The promise, for this run</h2>{lines}</section>"
 
 

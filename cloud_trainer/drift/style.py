@@ -21,9 +21,10 @@ section{padding:20px 22px;margin-top:16px}
 .tile{padding:12px 16px}.tile span{color:var(--muted);font-size:13px}
 .tile b{display:block;font-size:24px;line-height:1.3;white-space:nowrap}.tile small{display:block;line-height:1.35}
 figure{margin:0}svg{display:block;width:100%;height:auto}svg.narrow{display:none}
-figcaption{margin-top:8px}.keys{display:flex;flex-wrap:wrap;align-items:center;gap:4px 6px;margin:4px 0 6px;
+figcaption{margin-top:8px}.keys{display:flex;flex-wrap:wrap;align-items:center;gap:4px 16px;margin:4px 0 6px;
 font-size:13px;color:var(--ink)}
-.key{display:inline-block;width:14px;height:4px;border-radius:2px;margin-left:8px}.key:first-child{margin-left:0}
+.keys span{white-space:nowrap}
+details{margin:4px 0 10px}.key{display:inline-block;width:14px;height:4px;border-radius:2px;margin:0 6px 2px 0}
 .ramp{display:inline-block;width:120px;height:10px;border-radius:3px;
 background:linear-gradient(90deg,var(--down),transparent 48%,transparent 52%,var(--up))}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(260px,1fr));gap:22px 28px;margin-bottom:14px}

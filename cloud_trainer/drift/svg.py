@@ -106,7 +106,7 @@ class Canvas:
         weight = ' font-weight="600"' if bold else ""
         self._parts.append(
             f'<text x="{_n(x)}" y="{_n(y)}" fill="{colour}" font-size="{size}" text-anchor="{anchor}"{weight} '
-            f'stroke="{CARD}" stroke-width="3" paint-order="stroke" stroke-linejoin="round">{tip}{escape(text)}</text>'
+            f'stroke="{CARD}" stroke-width="3" paint-order="stroke" stroke-linejoin="round">{tip}{escape(text.replace("-", "−", 1) if text[:1] == "-" else text)}</text>'
         )
 
     def done(self, label: str, *, css: str = "") -> str:

@@ -173,10 +173,11 @@ def heat_map(
                 title=f"{name}, {when}: {value:+.2f} σ",
             )
     for k, name in enumerate(shown):
-        label = name.replace(MISSING_SUFFIX, " missing") if name not in profile.names else name
-        canvas.text(
-            frame.left - 8, 6 + k * height + 13, shortened(label, frame.letters), colour=INK, anchor="end", title=label
-        )
+        label = short = shortened(name, frame.letters)
+        if name not in profile.names:
+            base = name.removesuffix(MISSING_SUFFIX)
+            label, short = f"{base} missing", shortened(base, frame.letters - 8) + " missing"
+        canvas.text(frame.left - 8, 6 + k * height + 13, short, colour=INK, anchor="end", title=label)
         canvas.line(frame.left, 5 + (k + 1) * height, frame.width - 14, 5 + (k + 1) * height, GRID)
     _time_axis(canvas, axis, x, low, high, bottom, frame)
     return canvas.done("change of each column along the data", css=frame.css)

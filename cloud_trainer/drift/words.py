@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from cloud_trainer.drift.findings import Findings, Found, Moved, Place, Promise
 from cloud_trainer.drift.history import belongs
 from shared.cli import table
@@ -101,10 +103,9 @@ def headline(findings: Findings) -> str:
     again = ""
     if len(findings.changes) > 1:
         again = f" This is the first of {len(findings.changes)} changes."
-    return (
-        f"The data changed: surely (evidence reached {times(findings.evidence)} the alarm threshold), {begin(first)}. "
-        f"Most: {most}.{again}"
-    )
+    reached = f"evidence reached {times(findings.evidence)} the alarm threshold"
+    sure = f"probably changed ({reached}, but {findings.doubt})" if findings.doubt else f"changed: surely ({reached})"
+    return f"The data {sure}, {begin(first)}. Most: {most}.{again}"
 
 
 def begin(found: Found) -> str:
@@ -114,22 +115,25 @@ def begin(found: Found) -> str:
     return f"from about {place(found.start, about=True)} on"
 
 
-def promise(made: Promise, rows: int) -> list[str]:
+def promise(made: Promise, findings: Findings) -> list[str]:
     """What the alarm of this run is worth."""
     a = f"{made.false_alarm_every:,.0f}"
-    found = [
-        (
-            f"While rows come as the reference's did, an alarm rises in {a} rows at most once on average"
-            f"{f' ({made.asked})' if made.asked else ''}. The chance of any alarm within these {rows:,} rows "
-            "is then at "
-            f"most {percent(made.chance)}."
-        ),
-        (
-            f"Up to {percent(made.eta)} come to that for the part of the evidence that takes the reference as "
-            "it is: it "
-            "relies on a confidence bound of the reference's shares, which an unlucky reference misses."
-        ),
-    ]
+    asked = f" ({made.asked})" if made.asked else ""
+    chance = (
+        f"While rows come as the reference's did, an alarm rises in {a} rows{asked} at most once on average. The chance "
+        f"of any alarm within these {findings.rows:,} rows is then at most {percent(made.chance)}."
+    )
+    found = [chance]
+    out = sum(not one.promised for one in findings.columns)
+    if out:
+        found.append(
+            f"For {out} of the {len(findings.columns)} scalars this is not promised: see below what the "
+            "reference lacks."
+        )
+    found.append(
+        f"Up to {percent(made.eta)} come to that for the part of the evidence that takes the reference as it is: it "
+        "relies on a confidence bound of the reference's shares, which an unlucky reference misses."
+    )
     if made.tolerance > 0:
         found.append(
             f"Every value may move by {made.tolerance:g} σ unreported; what stays in that band is silent by promise."
@@ -151,15 +155,22 @@ def percent(share: float) -> str:
     return f"{100 * share:.2g} %" if share < 0.995 else "100 %"
 
 
-def number(value: float | None) -> str:
-    """A number of the data's own unit.
+def pair(before: float | None, after: float | None) -> str:
+    """Two numbers of the data's own unit, to three digits of the larger.
 
-    >>> number(12345.678), number(0.123456), number(None)
-    ('12,346', '0.123', '–')
+    >>> pair(12345.678, 7.0), pair(0.123456, -0.00002), pair(None, None)
+    ('12,346 → 7', '0.123 → 0.000', '–')
     """
-    if value is None:
+    if before is None or after is None:
         return "–"
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
+    most = max(abs(before), abs(after), 1e-300)
+    if not 1e-4 <= most < 1e7:
+        return f"{before:.3g} → {after:.3g}"
+    digits = max(2 - math.floor(math.log10(most)), 0)
+    return " → ".join(
+        f"{value:,.{digits}f}".replace("-0." + "0" * digits, "0." + "0" * digits).replace("-", "−")
+        for value in (before, after)
+    )
 
 
 def columns_table(columns: tuple[Moved, ...]) -> str:
@@ -168,7 +179,7 @@ def columns_table(columns: tuple[Moved, ...]) -> str:
         [
             one.name,
             evidence_cell(one.evidence),
-            f"{number(one.before)} → {number(one.after)}" if one.before is not None else "–",
+            pair(one.before, one.after),
             sign(one.mean_shift) if one.kind != CATEGORY else "–",
             f"{one.w1:.2f}",
             f"{one.psi:.3f}",
