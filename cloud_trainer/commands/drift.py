@@ -48,7 +48,7 @@ from shared.files import reason, write_atomic
 
 HELP = "compare a table with a reference: what moved, when, how surely, how much"
 LEAST_EVERY, TIMES_ROWS = 10_000, 20
-QUIET_SECONDS = 1.0
+QUIET_SECONDS = 2.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -148,7 +148,7 @@ def _compare(args: argparse.Namespace, show: _Patient) -> tuple[Findings, str]:
         show.of("watch"),
         shown=reference.shown,
         all_alarms=args.all_alarms,
-        total=table.rows or 0,
+        total=rows if times else table.rows or 0,
     )
     if not watched.rows:
         raise UsageError(f"{args.data}: no rows; expected a line of column names and rows below it")
@@ -220,7 +220,7 @@ def _print(args: argparse.Namespace, findings: Findings) -> None:
         print_json({**found, "report": written})
         return
     print(words.headline(findings))
-    for change in findings.changes if len(findings.changes) > 1 else ():
+    for change in findings.changes if args.all_alarms else ():
         most = ", ".join(f"{one.name} ({words.size(one)})" for one in words.leading(change))
         print(f"  from about {words.place(change.start, about=True)} to {words.place(change.last)}: {most}")
     print()
@@ -235,24 +235,23 @@ def _print(args: argparse.Namespace, findings: Findings) -> None:
 
 
 class _Patient:
-    """Progress on standard error, of work that takes longer than a second."""
+    """Progress on standard error, of work that takes longer than two seconds."""
 
     def __init__(self) -> None:
         self._begin = time.monotonic()
-        self._lines: Lines | None = None
+        self._lines, self._shown = Lines(), False
 
     def of(self, stage: str) -> Any:
         """What one stage calls with its fraction and a text."""
 
         def show(fraction: float, text: str) -> None:
-            if self._lines is None and time.monotonic() - self._begin > QUIET_SECONDS:
-                self._lines = Lines()
-            if self._lines is not None:
+            if self._shown or time.monotonic() - self._begin > QUIET_SECONDS:
+                self._shown = True
                 self._lines(stage, fraction, text)
 
         return show
 
     def close(self) -> None:
         """End the line."""
-        if self._lines is not None:
+        if self._shown:
             self._lines.close()

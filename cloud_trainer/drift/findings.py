@@ -22,6 +22,7 @@ from shared.drift.profile import MISSING_SUFFIX
 from shared.drift.status import ratio
 
 TELLING = 1e11
+ROUNDING = 1e-9
 """Evidence beyond this is not told apart; how far something moved then is."""
 _NORMAL = NormalDist()
 
@@ -224,7 +225,7 @@ def find(
         begin=place_of(watched, axis, 0),
         end=place_of(watched, axis, watched.rows),
         alarm=bool(changes),
-        evidence=ratio(watched.highest),
+        evidence=ratio(watched.highest + ROUNDING),
         highest=place_of(watched, axis, watched.highest_row),
         changes=changes,
         columns=columns,
@@ -237,7 +238,7 @@ def find(
 
 
 def _parts(tracks: tuple[str, ...], logs: NDArray[np.float64]) -> dict[str, float]:
-    return dict(zip(tracks, map(ratio, logs.tolist()), strict=True))
+    return dict(zip(tracks, map(ratio, (logs + ROUNDING).tolist()), strict=True))
 
 
 def _found(profile: ReferenceProfile, level: dict[str, str], watched: Watched, change: Change, axis: Axis) -> Found:

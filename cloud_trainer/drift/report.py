@@ -222,7 +222,8 @@ def _table(findings: Findings) -> str:
         f"<section><h2>Every column, the loudest first</h2>{tables}"
         '<p class="muted small">Evidence: the most that the column gave by itself, over the alarm threshold; '
         f"from 1 on it <b>surely</b> moved. Effects, measured {what}, say whether that is <b>enough to matter</b>: "
-        "PSI above 0.25 is commonly called large, below 0.1 small.</p></section>"
+        "PSI above 0.25 is commonly called large, below 0.1 small. What lies beyond the reference's range counts as at "
+        "its end, so large shifts are larger than they say.</p></section>"
     )
 
 

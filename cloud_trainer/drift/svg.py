@@ -104,9 +104,10 @@ class Canvas:
         """Text with its baseline at ``y``, with a rim in the page's colour, so that it can be read on lines."""
         tip = f"<title>{escape(title)}</title>" if title else ""
         weight = ' font-weight="600"' if bold else ""
+        shown = f"−{text[1:]}" if text.startswith("-") else text
         self._parts.append(
             f'<text x="{_n(x)}" y="{_n(y)}" fill="{colour}" font-size="{size}" text-anchor="{anchor}"{weight} '
-            f'stroke="{CARD}" stroke-width="3" paint-order="stroke" stroke-linejoin="round">{tip}{escape(text.replace("-", "−", 1) if text[:1] == "-" else text)}</text>'
+            f'stroke="{CARD}" stroke-width="3" paint-order="stroke" stroke-linejoin="round">{tip}{escape(shown)}</text>'
         )
 
     def done(self, label: str, *, css: str = "") -> str:

@@ -120,8 +120,8 @@ def promise(made: Promise, findings: Findings) -> list[str]:
     a = f"{made.false_alarm_every:,.0f}"
     asked = f" ({made.asked})" if made.asked else ""
     chance = (
-        f"While rows come as the reference's did, an alarm rises in {a} rows{asked} at most once on average. The chance "
-        f"of any alarm within these {findings.rows:,} rows is then at most {percent(made.chance)}."
+        f"While rows come as the reference's did, an alarm rises in {a} rows{asked} at most once on average. The "
+        f"chance of any alarm in these {findings.rows:,} rows is then at most {percent(made.chance)}."
     )
     found = [chance]
     out = sum(not one.promised for one in findings.columns)

@@ -57,7 +57,7 @@ def test_data_like_the_reference_is_silent_and_says_what_that_is_worth(drift, fi
     assert code == 0
     assert out.startswith("No change was found: in 2,000 rows")
     assert "an alarm rises in 40,000 rows at most once on average" in out
-    assert "within these 2,000 rows is then at most 5 %" in out
+    assert "in these 2,000 rows is then at most 5 %" in out
     page = (tmp_path / "drift.html").read_text()
     assert ">no drift<" in page
     assert Page(page).loads == []
@@ -113,6 +113,9 @@ def test_two_changes_with_quiet_between_are_found_apart(drift, tmp_path):
     ] * 2
     assert 2200 <= changes[0]["last"]["row"] <= 2400
     assert changes[0]["alarms"] > 5
+    _, out, _ = drift(reference, data, "--all-alarms", "--no-report")
+    assert "This is the first of 2 changes." in out
+    assert out.count("\n  from about row ") == 2
     _, out, _ = drift(reference, data, "--json")
     found = json.loads(out)
     assert len(found["changes"]) == 1
@@ -246,6 +249,11 @@ def test_a_series_taken_as_independent_is_told_so(drift, tmp_path):
     _, _, error = drift(reference, data, "--no-report")
     assert "Neighbouring rows of the reference resemble each other" in error
     assert "name their time column with --time" in error
+    _, out, _ = drift(reference, data)
+    assert out.startswith("The data probably changed (evidence reached more than 10¹² times the alarm threshold, but")
+    page = (tmp_path / "drift.html").read_text()
+    assert "not promised for all columns" in page
+    assert "≤ 5 %" not in page
 
 
 def test_a_time_ordered_reference_keeps_quiet_on_a_series_without_change(drift, tmp_path):
