@@ -22,6 +22,7 @@ Cells = NDArray[Any]
 """One column of a chunk: numbers, ``datetime64``, or objects that are str or None."""
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "#n/a", "?", "-", "nat"})
+TRUTHS = {"true": 1.0, "false": 0.0}
 _HASHED = -float(1 << 48)
 
 
@@ -48,8 +49,8 @@ def to_number(cell: str | None, *, comma: bool = False) -> float:
     Raises:
         ValueError: it is anything else.
 
-    >>> to_number("1,5", comma=True), to_number("-inf")
-    (1.5, -inf)
+    >>> to_number("1,5", comma=True), to_number("-inf"), to_number("True")
+    (1.5, -inf, 1.0)
     """
     if cell is None:
         return float("nan")
@@ -58,6 +59,8 @@ def to_number(cell: str | None, *, comma: bool = False) -> float:
     except ValueError:
         if is_missing(cell):
             return float("nan")
+        if (truth := TRUTHS.get(cell.strip().lower())) is not None:
+            return truth
         if comma and cell.count(",") == 1:
             return float(cell.replace(",", "."))
         raise
@@ -98,7 +101,7 @@ def word_of(cell: Any) -> str | None:
         if text.lower() in MISSING:
             return None
         try:
-            number = float(text)
+            number = to_number(text)
         except ValueError:
             return text
     else:

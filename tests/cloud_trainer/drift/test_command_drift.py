@@ -189,6 +189,8 @@ def test_csv_npz_and_parquet_of_the_same_rows_give_the_same_numbers(drift, tmp_p
     import pyarrow.parquet as pq
 
     reference, data = normal_table(400, 1), joined(normal_table(500, 2), normal_table(500, 3, temp=2.0))
+    for table in (reference, data):
+        table["open"] = table["temp"] > 21
     found = []
     for kind in ("csv", "npz", "parquet"):
         paths = [tmp_path / f"{name}.{kind}" for name in "rd"]
@@ -290,6 +292,22 @@ def test_it_needs_neither_torch_nor_matplotlib_nor_scipy(files, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "x.html").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("rows", [1, 5, 33])
+def test_a_handful_of_rows_is_little_but_no_mistake(drift, files, tmp_path, rows):
+    data = write_csv(tmp_path / "d.csv", normal_table(rows, 2))
+    code, out, _ = drift(files[0], data)
+    assert (code, out.startswith("No change was found")) == (0, True)
+    Page((tmp_path / "drift.html").read_text())
+
+
+def test_a_saved_profile_and_the_time_of_the_data(drift, files, tmp_path):
+    drift(*files[:2], "--save-profile", tmp_path / "p.npz", "--no-report")
+    moved = joined(normal_table(700, 3), normal_table(700, 4, hum=20.0))
+    data = write_csv(tmp_path / "d.csv", {"when": hours(1400), **moved})
+    found = json.loads(drift(tmp_path / "p.npz", data, "--time", "when", "--json")[1])
+    assert found["changes"][0]["start"]["time"].startswith("2024-01-30")
 
 
 def test_hostile_names_and_words_stay_text_in_the_report(drift, tmp_path):

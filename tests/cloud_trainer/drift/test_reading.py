@@ -1,5 +1,6 @@
 """Tables in pieces: memory, order, kinds of cells."""
 
+import time
 import tracemalloc
 
 import numpy as np
@@ -153,11 +154,15 @@ def test_cells_that_are_no_numbers_are_noted_once_with_their_place():
     assert (odd.count, odd.value, odd.place) == (2, "ERR", "line 1")
 
 
-def test_offsets_of_time_zones_count(tmp_path):
+def test_offsets_of_time_zones_count_and_the_computers_own_does_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
     path = write_csv(tmp_path / "d.csv", {"t": ["2024-01-01T00:00:00Z", "2024-01-01T00:00:00+01:00", "2024-01-01"]})
     times = times_of(open_table(path), "t", silent)
     assert (times.values - times.values[0]).tolist() == [0.0, -3600.0, 0.0]
     assert times.order.tolist() == [1, 0, 2]
+    monkeypatch.undo()
+    time.tzset()
 
 
 def test_a_file_that_is_damaged_further_on_says_where(tmp_path):
