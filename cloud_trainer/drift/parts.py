@@ -45,7 +45,7 @@ def cells_of(one: Moved) -> tuple[str, ...]:
         f'{_meter(one.evidence)}<span class="num">{escape(words.evidence_cell(one.evidence))}</span>',
         mean,
         f'{_lean(one.mean_shift)}<span class="num">{words.sign(one.mean_shift)}</span>' if value else "–",
-        f"{one.w1:.2f}" if value else f"{one.w1:.0%} moved",
+        f"{one.w1:.2f}" if value else f"{100 * one.w1:.0f} % moved",
         f"{one.psi:.3f}",
         f"{one.js:.3f}",
         missing,

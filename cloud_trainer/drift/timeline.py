@@ -224,14 +224,14 @@ def _time_axis(
 ) -> None:
     right = frame.width - 14
     canvas.line(frame.left, y, right, y, GRID)
-    taken = -math.inf
+    taken, name_end = -math.inf, frame.left - 28
     for tick in axis_ticks(axis, low, high, frame.ticks):
         at = x(tick.at)
         half = len(tick.text) * 3.4
         place = min(at, frame.width - half - 1)
         if place - half < taken:
             continue
-        taken = place + half + 6
+        taken, name_end = place + half + 6, min(name_end, place - half - 6)
         canvas.line(at, y, at, y + 4, GRID)
         canvas.text(place, y + 18, tick.text, anchor="middle")
-    canvas.text(frame.left - 28, y + 18, shortened(axis.name or "row", frame.letters - 6), anchor="end")
+    canvas.text(name_end, y + 18, shortened(axis.name or "row", frame.letters - 6), anchor="end")

@@ -61,13 +61,13 @@ def size(one: Moved) -> str:
     """How much one scalar moved, in the words that fit it best."""
     missing = one.missing_after - one.missing_before
     if one.kind == CATEGORY:
-        shape = f"{one.w1:.0%} of values moved"
+        shape = f"{100 * one.w1:.0f} % of values moved"
     elif abs(one.mean_shift) >= 0.5 * one.w1:
         shape = f"{sign(one.mean_shift)} σ"
     else:
         shape = f"shape moved by {one.w1:.2f} σ"
     if abs(missing) >= 0.01 and abs(missing) > 0.3 * min(one.w1, 1.0):
-        return f"missing {one.missing_before:.0%} → {one.missing_after:.0%}"
+        return f"missing {100 * one.missing_before:.0f} % → {100 * one.missing_after:.0f} %"
     return shape
 
 

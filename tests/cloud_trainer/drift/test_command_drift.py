@@ -241,7 +241,7 @@ def test_missing_values_that_appear_are_a_change_of_their_own(drift, tmp_path):
     found = json.loads(out)
     assert found["columns"][0]["name"] == "temp"
     assert found["columns"][0]["missing_after"] == pytest.approx(0.25, abs=0.02)
-    assert "temp (missing 0% → 25%)" in found["headline"]
+    assert "temp (missing 0 % → 25 %)" in found["headline"]
 
 
 def test_a_series_taken_as_independent_is_told_so(drift, tmp_path):

@@ -146,5 +146,5 @@ def test_the_words_say_what_moved():
     words = {one.name: size(one) for one in moved(profile, counted(profile, new), {})}
     assert words["a"].startswith("−1.0") or words["a"].startswith("−0.9")
     assert words["b"].startswith("shape moved by 0.")
-    assert words["c"] == "missing 0% → 25%"
+    assert words["c"] == "missing 0 % → 25 %"
     assert words["d"].endswith("of values moved")
