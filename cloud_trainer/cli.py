@@ -11,6 +11,7 @@ from shared import cli
 COMMANDS = {
     "train": ("cloud_trainer.commands.train", "data to release: teacher, student, variants, profile"),
     "package": ("cloud_trainer.commands.package", "wrap model files that exist already into a release"),
+    "drift": ("cloud_trainer.commands.drift", "compare a table with a reference: what moved, when, how surely"),
     "fleet init": ("cloud_trainer.commands.fleet_init", "make a fleet: keys, root of trust, empty repository"),
     "fleet enroll": ("cloud_trainer.commands.fleet_enroll", "write the enrolment file of one device"),
     "publish": ("cloud_trainer.commands.publish", "sign a release and add it to the fleet's repository"),

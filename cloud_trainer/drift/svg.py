@@ -1,0 +1,193 @@
+"""Small pictures as inline SVG: scales, ticks, and a canvas. Sharp at any size, and in the page's own colours.
+
+Colours are CSS variables with a light default, so that a page may have a dark mode and a picture still stands alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from html import escape
+
+from msgspec import Struct
+
+from cloud_trainer.drift.times import DATES, DAY, Axis
+
+INK = "var(--ink,#1f2933)"
+MUTED = "var(--muted,#616e7c)"
+GRID = "var(--grid,#e4e7eb)"
+CARD = "var(--card,#ffffff)"
+ACCENT = "var(--accent,#0b7285)"
+ALARM = "var(--alarm,#d9480f)"
+UP = "var(--up,#d9480f)"
+DOWN = "var(--down,#1c6fb8)"
+REFERENCE = "var(--reference,#9aa5b1)"
+SERIES = ("var(--series1,#5f3dc4)", "var(--series2,#2b8a3e)", "var(--series3,#c2255c)")
+
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_STEPS = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, DAY, 2 * DAY, 7 * DAY, 14 * DAY)
+_MONTH_STEPS = (1, 2, 3, 6, 12, 24, 60, 120, 240, 600)
+
+
+class Tick(Struct, frozen=True):
+    """A place on an axis and what stands there."""
+
+    at: float
+    text: str
+
+
+class Canvas:
+    """Elements of one picture of ``width`` x ``height`` units."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.width, self.height = width, height
+        self._parts: list[str] = []
+
+    def line(
+        self, x1: float, y1: float, x2: float, y2: float, colour: str, *, width: float = 1, dash: str = ""
+    ) -> None:
+        """A straight line."""
+        dashed = f' stroke-dasharray="{dash}"' if dash else ""
+        self._parts.append(
+            f'<line x1="{_n(x1)}" y1="{_n(y1)}" x2="{_n(x2)}" y2="{_n(y2)}" stroke="{colour}" '
+            f'stroke-width="{width}"{dashed}/>'
+        )
+
+    def path(
+        self, points: Sequence[tuple[float, float]], colour: str, *, width: float = 1.5, opacity: float = 1
+    ) -> None:
+        """A line through points."""
+        if points:
+            faint = f' opacity="{opacity}"' if opacity < 1 else ""
+            self._parts.append(
+                f'<path d="{_path(points)}" fill="none" stroke="{colour}" stroke-width="{width}" '
+                f'stroke-linejoin="round"{faint}/>'
+            )
+
+    def area(self, points: Sequence[tuple[float, float]], colour: str, *, opacity: float) -> None:
+        """What a line through points encloses."""
+        if points:
+            self._parts.append(f'<path d="{_path(points)}Z" fill="{colour}" fill-opacity="{opacity}"/>')
+
+    def rect(
+        self, x: float, y: float, width: float, height: float, colour: str, *, opacity: float = 1, title: str = ""
+    ) -> None:
+        """A filled rectangle, with a tooltip."""
+        faint = f' fill-opacity="{_n(opacity)}"' if opacity < 1 else ""
+        tip = f"<title>{escape(title)}</title>" if title else ""
+        self._parts.append(
+            f'<rect x="{_n(x)}" y="{_n(y)}" width="{_n(max(width, 0))}" height="{_n(max(height, 0))}" '
+            f'fill="{colour}"{faint}' + (f">{tip}</rect>" if tip else "/>")
+        )
+
+    def dot(self, x: float, y: float, colour: str, *, radius: float = 4, title: str = "") -> None:
+        """A disc with a rim in the page's colour."""
+        tip = f"<title>{escape(title)}</title>" if title else ""
+        self._parts.append(
+            f'<circle cx="{_n(x)}" cy="{_n(y)}" r="{radius}" fill="{colour}" stroke="{CARD}" '
+            f'stroke-width="1.5">{tip}</circle>'
+        )
+
+    def text(
+        self,
+        x: float,
+        y: float,
+        text: str,
+        *,
+        colour: str = MUTED,
+        anchor: str = "start",
+        size: float = 12,
+        bold: bool = False,
+        title: str = "",
+    ) -> None:
+        """Text with its baseline at ``y``, with a rim in the page's colour, so that it can be read on lines."""
+        tip = f"<title>{escape(title)}</title>" if title else ""
+        weight = ' font-weight="600"' if bold else ""
+        shown = f"−{text[1:]}" if text.startswith("-") else text
+        self._parts.append(
+            f'<text x="{_n(x)}" y="{_n(y)}" fill="{colour}" font-size="{size}" text-anchor="{anchor}"{weight} '
+            f'stroke="{CARD}" stroke-width="3" paint-order="stroke" stroke-linejoin="round">{tip}{escape(shown)}</text>'
+        )
+
+    def done(self, label: str, *, css: str = "") -> str:
+        """The picture. ``label`` says what it shows to those who cannot see it."""
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_n(self.width)} {_n(self.height)}" role="img" '
+            f'aria-label="{escape(label)}"{f" class={css!r}" if css else ""} '
+            f'font-family="system-ui,-apple-system,Segoe UI,Roboto,sans-serif">{"".join(self._parts)}</svg>'
+        )
+
+
+def linear(low: float, high: float, start: float, stop: float) -> Callable[[float], float]:
+    """The function that takes ``low`` to ``start`` and ``high`` to ``stop``.
+
+    >>> linear(0, 10, 100, 200)(5)
+    150.0
+    """
+    span = (high - low) or 1.0
+    return lambda value: start + (value - low) / span * (stop - start)
+
+
+def nice_ticks(low: float, high: float, most: int) -> list[float]:
+    """At most ``most`` round numbers within a range.
+
+    >>> nice_ticks(0, 9.7, 5)
+    [0.0, 2.0, 4.0, 6.0, 8.0]
+    """
+    span = high - low
+    if not span > 0 or not math.isfinite(span):
+        return [low]
+    power = 10.0 ** math.floor(math.log10(span / most))
+    for factor in (1, 2, 2.5, 5, 10, 20, 25, 50):
+        step = factor * power
+        first = math.ceil(low / step - 1e-9)
+        count = math.floor(high / step + 1e-9) - first + 1
+        if count <= most:
+            return [round((first + i) * step, 12) for i in range(count)]
+    return [low]
+
+
+def axis_ticks(axis: Axis, low: float, high: float, most: int) -> list[Tick]:
+    """Round places on a horizontal axis."""
+    if axis.kind == DATES:
+        return _date_ticks(low, high, most)
+    return [Tick(at, axis.text(at)) for at in nice_ticks(low, high, most)]
+
+
+def _date_ticks(low: float, high: float, most: int) -> list[Tick]:
+    for step in _STEPS:
+        first = math.ceil(low / step)
+        if math.floor(high / step) - first + 1 <= most:
+            found = [datetime.fromtimestamp(i * step, UTC) for i in range(first, math.floor(high / step) + 1)]
+            if step >= DAY:
+                return [Tick(d.timestamp(), f"{d.day} {MONTHS[d.month - 1]}") for d in found]
+            return [Tick(d.timestamp(), d.strftime("%H:%M" if step >= 60 else "%H:%M:%S")) for d in found]
+    begin, end = datetime.fromtimestamp(low, UTC), datetime.fromtimestamp(high, UTC)
+    begin_month, end_month = begin.year * 12 + begin.month - 1, end.year * 12 + end.month - 1
+    for step in _MONTH_STEPS:
+        months = [m for m in range(begin_month, end_month + 1) if m % step == 0 and _month(m) >= low]
+        if len(months) <= most:
+            return [Tick(_month(m), str(m // 12) if step >= 12 else f"{MONTHS[m % 12]} {m // 12}") for m in months]
+    return []
+
+
+def _month(month: int) -> float:
+    return datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC).timestamp()
+
+
+def shortened(text: str, most: int) -> str:
+    """``text`` cut to ``most`` characters.
+
+    >>> shortened("temperature", 6)
+    'tempe…'
+    """
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _n(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{_n(x)} {_n(y)}" for x, y in points)
