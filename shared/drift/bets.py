@@ -22,14 +22,14 @@ SLOW_SHIFTS = (0.05, 0.1, *SHIFTS)
 """With small steps for slow or thin shifts: for what has a fixed normaliser or a whole fleet's counts."""
 LEVEL_SHIFTS = (0.5, 1.0, 2.0)
 """Shifts of a level, in standard deviations of its scalar, that the bets on its residuals are made for."""
-SHIFT_WEIGHTS = (1.0, 1.5, 2.0, 1.2, 0.6)
+SHIFT_WEIGHTS = (1.0, 1.5, 2.0, 1.5, 0.6)
 """Of the slow shifts; those of the others are the last three."""
 SPREADS = (0.35, -0.5)
 SPREAD_WEIGHTS = (1.5, 0.5)
 SHAPES = (0.3, -0.3)
 """Heavier tails, and lighter ones or two humps: neither is a shift nor a change of spread."""
 SHAPE_LIMIT = 3.0
-SHAPE_WEIGHT = 0.04
+SHAPE_WEIGHT = 0.025
 NOVELTY = 3.0
 NOVELTY_WEIGHT = 0.05
 SCORE_LIMIT = 3.0

@@ -21,7 +21,7 @@ import numpy as np
 
 from shared.drift.bins import Column, Floats
 
-URN_WEIGHT = 7 / 8
+URN_WEIGHT = 15 / 16
 CONFIDENCE = 0.05
 CONFIDENCE_SMALL = 0.025
 """η for references of fewer than ``SMALL`` values, where the normal approximation is coarser."""
