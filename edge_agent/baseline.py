@@ -16,13 +16,24 @@ from msgspec import Struct
 
 from shared.drift import ReferenceProfile, WatchSpec
 from shared.drift.arrays import Arrays, load_arrays, save_arrays, take
-from shared.drift.bins import LEAST_VALUES, Floats
+from shared.drift.bins import CATEGORY, LEAST_VALUES, Floats
 from shared.errors import ProfileError
 from shared.manifest import Manifest, Variant
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+
+
+def restless_scalars(profile: ReferenceProfile) -> list[str]:
+    """Names of the scalars of which a detector would say more often than promised that they have changed: categories
+    that follow each other, and numbers that alarm against another part of the reference itself."""
+    found = zip(profile.names, profile.kinds, profile.memories, strict=True)
+    return [name for name, kind, memory in found if memory is not None and (kind == CATEGORY or not memory.settled)]
+
+
+def _reference(rows: Floats, watch: WatchSpec) -> ReferenceProfile:
+    return ReferenceProfile.fit(rows, watch.names, time_ordered=True, families=watch.families, kinds=watch.kinds)
 
 
 def binding(manifest: Manifest, variant: Variant) -> str:
@@ -43,8 +54,11 @@ class Baseline(Struct, frozen=True, eq=False):
 
     @classmethod
     def fit(cls, binding: str, watch: WatchSpec, rows: Floats, *, rejected: int = 0) -> Baseline:
-        """The baseline of the watched numbers ``rows`` (n, F), n >= 50. A scalar that was hardly ever there is not
-        watched.
+        """The baseline of the watched numbers ``rows`` (n, F), n >= 50, one answer after the other: a time-ordered
+        reference, since what a camera or a sensor gives resembles what it gave just before.
+
+        A scalar that was hardly ever there is not watched, and neither is one that this time was too short to know:
+        answers that come in long runs of one class, numbers that wander beyond every band. They would alarm for sure.
 
         Raises:
             ProfileError: too few rows, or no scalar is left.
@@ -56,7 +70,15 @@ class Baseline(Struct, frozen=True, eq=False):
         if absent:
             log.info("not watched, since they were hardly ever there: %s", ", ".join(absent))
             watch = watch.without(absent)
-        profile = ReferenceProfile.fit(rows[:, present], watch.names, families=watch.families, kinds=watch.kinds)
+        rows = rows[:, present]
+        profile = _reference(rows, watch)
+        restless = restless_scalars(profile)
+        if restless and len(restless) < len(profile.names):
+            told = "; ".join(f"{name}: {profile.level[name]}" for name in restless)
+            log.warning("not watched, since the answers learned from were too few to know them: %s", told)
+            settled = np.array([name not in restless for name in watch.names])
+            watch = watch.without(restless)
+            profile = _reference(rows[:, settled], watch)
         return cls(binding, watch, profile, len(rows), rejected)
 
     def to_arrays(self) -> Arrays:

@@ -3,8 +3,9 @@
 What is learned is the world as it was while learning: if that was no typical day, typical days will look like a
 change. With n answers learned, evidence is exact for a stream that is exchangeable with them, whatever n is, on
 average over the references that could have been drawn: false alarms stay as rare as the policy says. n decides what
-can be seen, and the promise is for answers that do not depend on each other: those of a video or of a slow sensor are
-worth far fewer than their number, and what the first minutes did not show, a later hour may show as a change.
+can be seen. Answers of a video or of a slow sensor depend on each other and are worth far fewer than their number: the
+reference takes them as a series (:mod:`shared.drift.memory`) and says of which scalars the level could not be learned.
+What the first minutes did not show, a later hour may show as a change.
 
 Fitting the reference happens once, in the thread that brings the last answer to learn from, and takes some
 milliseconds.
@@ -12,7 +13,7 @@ milliseconds.
 Invariants, held by ``tests/edge_agent/test_learning.py``:
 
 1. Every answer is counted once: learned from, or watched.
-2. Once ``ready``, it is a :class:`Monitor` of what ``ReferenceProfile.fit`` makes of the answers learned.
+2. Once ``ready``, it is a :class:`Monitor` of what ``Baseline.fit`` makes of the answers learned.
 3. A baseline on disk is used for the very model file, pipeline and inputs that it was learned of, and for no others.
 """
 
@@ -49,6 +50,8 @@ MOST = 100_000
 CHUNK = 256
 """Answers whose numbers are made in one go."""
 CHUNK_BYTES = 1 << 19
+NOT_PROMISED = "not promised"
+"""In what a profile says of the level of a scalar that was too short to know."""
 UNLEARNED = "learning"
 """Digest of the profile that isn't there yet."""
 
@@ -123,10 +126,12 @@ class Learning:
         policy = self._manifest.drift
         if self._monitor is None:
             return f"learning the baseline: {self._learned} of {self.wanted} answers; no alarm before that"
+        level = self._monitor.profile.level
+        doubtful = [f"{name} ({said})" for name, said in level.items() if NOT_PROMISED in said]
         return (
             f"baseline learned on this device from {self._learned} answers: on answers like those, one false alarm in "
             f"{policy.false_alarm_every} on average; what they did not show counts as change"
-        )
+        ) + (f"; less sure of {', '.join(doubtful)}" if doubtful else "")
 
     @property
     def watch(self) -> WatchSpec | None:

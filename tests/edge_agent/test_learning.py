@@ -58,7 +58,7 @@ def test_it_learns_then_watches_as_a_monitor_of_the_same_reference(make, manifes
         (watch.inputs(np.stack([x for x, _ in first])), watch.outputs(np.stack([row["scores"] for _, row in first]))),
         axis=1,
     )
-    profile = ReferenceProfile.fit(table, watch.names, families=watch.families, kinds=watch.kinds)
+    profile = ReferenceProfile.fit(table, watch.names, time_ordered=True, families=watch.families, kinds=watch.kinds)
     assert learning.profile.digest == profile.digest
     by_hand = Monitor(profile, watch, manifest.drift, manifest.sample, clock=lambda: 5.0)
     feed(by_hand, later)
