@@ -6,7 +6,7 @@ back to what is usual: an urn that has seen better times than the reference expe
 added up by Shiryaev-Roberts, as :mod:`shared.drift.evidence` says:
 
 1. While events are exchangeable with the reference's, the mean number of events to an alarm is at least
-   ``false_alarm_every`` = A, and P(alarm within T events) <= T / A (+ η for the plug-in, which has an eighth of the
+   ``false_alarm_every`` = A, and P(alarm within T events) <= T / A (+ η for the plug-in, which has a sixteenth of
    weight). The plug-in keeps that for every stream that is not worse than the reference given its past.
 2. How events are cut into blocks changes nothing.
 """
