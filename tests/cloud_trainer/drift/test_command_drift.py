@@ -11,6 +11,7 @@ import pytest
 
 from cloud_trainer.commands.drift import _every
 from cloud_trainer.drift.ordered import Times
+from shared.drift import ReferenceProfile
 from tests.cloud_trainer.drift.conftest import joined, normal_table, write_csv
 
 
