@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from shared.errors import ProfileError
 from shared.quantiles import quantiles
+from shared.uniform import Uniform
 
 Floats = NDArray[np.float64]
 
@@ -114,7 +115,7 @@ def _inner_shares(bins: int) -> Floats:
     return np.array([_NORMAL.cdf(STRETCH * _NORMAL.inv_cdf(k / bins)) for k in range(1, bins)])
 
 
-def fit_value(values: Floats, missing: int, bins: int, rng: np.random.Generator, name: str) -> Column:
+def fit_value(values: Floats, missing: int, bins: int, rng: Uniform, name: str) -> Column:
     """Rank-gap bins of ``values`` (n,), which hold no NaN.
 
     Raises:

@@ -28,10 +28,8 @@ from shared.drift.detector_state import (
     carried_of,
     codes_of,
     counts_of,
-    pack_generator,
     pack_log_r,
     pack_serial,
-    restore_generator,
     round_down,
     seal_state,
     unpack_log_r,
@@ -47,6 +45,7 @@ from shared.drift.status import DriftStatus, ratio
 from shared.drift.streams import Evidence
 from shared.drift.tracks import Tolerance, build_groups
 from shared.errors import ProfileError
+from shared.uniform import Uniform
 
 MAX_WINDOW = 1 << 16
 BATCH_ROWS = 4096
@@ -100,7 +99,7 @@ class DriftDetector:
         self._encoder = Encoder(profile)
         self._groups = build_groups(profile, self.tolerance)
         self._evidence = Evidence(self._groups, self.window)
-        self._rng = np.random.Generator(np.random.PCG64(seed))
+        self._rng = Uniform(seed)
         self._past = _prewhitener(profile, seed + 1)
         self._buffer = np.empty((len(profile.columns) + len(profile.levels), 0), dtype=np.uint8)
         self._seen = WindowCounts.zero(profile)
@@ -264,7 +263,7 @@ class DriftDetector:
             samples=self._samples,
             at=self._at,
             features=self._features,
-            generator=pack_generator(self._rng),
+            ties=(self._rng.seed, self._rng.drawn),
             begun=self._buffer.shape[1],
             codes=self._buffer.tobytes(),
             log_evidence=self._log_evidence if math.isfinite(self._log_evidence) else None,
@@ -272,7 +271,7 @@ class DriftDetector:
             recent=(self._recent[0].to_varints(), self._recent[1].to_varints()),
             seen=self._seen.to_varints(),
             log_r=tuple(pack_log_r(log_r) for log_r, _ in self._evidence.state()),
-            serial=None if self._past.idle else pack_serial(self._past.state(), self._past.generator),
+            serial=None if self._past.idle else pack_serial(self._past.state(), self._past.ties),
             carried=tuple(self._carried),
             before=varints(count for counts in self._carried.values() for count in counts.tolist()),
         )
@@ -287,7 +286,7 @@ class DriftDetector:
         """
         state, gathered = unseal_state(profile, data)
         detector = cls(profile, state.false_alarm_every, state.window, state.delta, replaced=state.replaced)
-        restore_generator(detector._rng, state.generator)
+        detector._rng = Uniform(*state.ties)
         detector._buffer = codes_of(state, len(profile.columns), len(profile.levels), detector._encoder.width)
         detector._samples, detector._at, detector._features = state.samples, state.at, state.features
         detector._log_evidence = -math.inf if state.log_evidence is None else state.log_evidence
@@ -312,10 +311,9 @@ class DriftDetector:
             detector._seen = counts_of(detector._groups, layout, gathered)
         if not detector._evidence.load(gathered):
             raise ProfileError("drift state: an urn doesn't hold the reference and whole counts")
-        if not detector._past.idle:
-            if state.serial is None or not detector._past.load(unpack_serial(state.serial)):
-                raise ProfileError("drift state: what is remembered doesn't fit the profile")
-            restore_generator(detector._past.generator, state.serial.generator)
+        past, serial = detector._past, state.serial
+        if not past.idle and (serial is None or not past.load(unpack_serial(serial), Uniform(*serial.ties))):
+            raise ProfileError("drift state: what is remembered doesn't fit the profile")
         return detector
 
 

@@ -20,23 +20,24 @@ from shared.drift.profile import Layout, ReferenceProfile
 from shared.drift.state import VERSION, Packed, pack_array, seal, unpack_array, unseal, version_of
 from shared.drift.tracks import Group
 from shared.errors import ProfileError
+from shared.uniform import Uniform
 
 MAGIC = b"SDRD"
 VERSION_SMALL = 2
 
-Generator = tuple[bytes, bytes, int, int]
-"""State and increment of a PCG64, and the half it has left over."""
+Ties = tuple[int, int]
+"""Seed of the numbers that break ties, and how many were drawn."""
 
 
 class Serialized(Struct, frozen=True):
-    """What the scalars with a memory remember: :class:`~shared.drift.prewhitening.SerialState` and its generator."""
+    """What the scalars with a memory remember: :class:`~shared.drift.prewhitening.SerialState` and what breaks ties."""
 
     rows: int
     history: Packed
     gaps: tuple[int, ...]
     filled: tuple[int, ...]
     sums: tuple[int, ...]
-    generator: Generator
+    ties: Ties
 
 
 class State(Struct, frozen=True, array_like=True):
@@ -51,7 +52,7 @@ class State(Struct, frozen=True, array_like=True):
     samples: int
     at: int | None
     features: tuple[str, ...]
-    generator: Generator
+    ties: Ties
     begun: int
     codes: bytes
     log_evidence: float | None
@@ -72,36 +73,13 @@ class _State1(Struct, frozen=True):
     samples: int
     at: int | None
     features: tuple[str, ...]
-    generator: Generator
+    generator: tuple[bytes, bytes, int, int]
     buffer: Packed
     log_evidence: float | None
     taken: bytes
     recent: tuple[bytes, bytes]
     log_r: tuple[Packed, ...]
     urns: tuple[Packed, ...]
-
-
-def pack_generator(generator: np.random.Generator) -> Generator:
-    """Where a PCG64 stands."""
-    found = generator.bit_generator.state
-    numbers = found["state"]
-    return (
-        numbers["state"].to_bytes(16, "little"),
-        numbers["inc"].to_bytes(16, "little"),
-        int(found["has_uint32"]),
-        int(found["uinteger"]),
-    )
-
-
-def restore_generator(generator: np.random.Generator, packed: Generator) -> None:
-    """Put a PCG64 where :func:`pack_generator` found it."""
-    numbers, increment, has_half, half = packed
-    generator.bit_generator.state = {
-        "bit_generator": "PCG64",
-        "state": {"state": int.from_bytes(numbers, "little"), "inc": int.from_bytes(increment, "little")},
-        "has_uint32": has_half,
-        "uinteger": half,
-    }
 
 
 def round_down(log_r: Floats) -> Floats:
@@ -130,7 +108,7 @@ def unpack_log_r(data: bytes, shape: tuple[int, ...]) -> Floats:
     return np.frombuffer(data, "<f4").reshape(shape).astype(np.float64)
 
 
-def pack_serial(state: SerialState, generator: np.random.Generator) -> Serialized:
+def pack_serial(state: SerialState, ties: Uniform) -> Serialized:
     """What scalars with a memory remember."""
     return Serialized(
         state.rows,
@@ -138,7 +116,7 @@ def pack_serial(state: SerialState, generator: np.random.Generator) -> Serialize
         tuple(state.gaps.tolist()),
         tuple(state.filled.tolist()),
         tuple(state.sums.tolist()),
-        pack_generator(generator),
+        (ties.seed, ties.drawn),
     )
 
 
@@ -184,7 +162,7 @@ def unseal_state(profile: ReferenceProfile, data: bytes) -> tuple[State, list[tu
             old.samples,
             old.at,
             old.features,
-            old.generator,
+            (1, 0),  # ties were broken by numpy's numbers; any others will do
             codes.shape[1],
             codes.tobytes(),
             old.log_evidence,

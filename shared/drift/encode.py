@@ -9,6 +9,7 @@ from shared.drift.bins import CATEGORY, VALUE, Floats
 from shared.drift.prewhitening import NO_MEAN
 from shared.drift.profile import ReferenceProfile
 from shared.errors import InputError
+from shared.uniform import Uniform
 
 Codes = NDArray[np.uint8]
 CHUNK = 2048
@@ -54,7 +55,7 @@ class Encoder:
             raise InputError(f"drift: rows of shape {rows.shape}; the profile watches {len(self.names)} scalars a row")
         return rows
 
-    def codes(self, rows: Floats, rng: np.random.Generator) -> Codes:
+    def codes(self, rows: Floats, rng: Uniform) -> Codes:
         """Codes (F, b) of ``rows`` (b, F). Uniform numbers for ties are drawn row by row, so that blocks of any size
         give the same codes."""
         if len(rows) > CHUNK:
@@ -73,7 +74,7 @@ class Encoder:
             codes[absent] = self.width
         return codes
 
-    def _bins(self, x: Floats, rng: np.random.Generator) -> Codes:
+    def _bins(self, x: Floats, rng: Uniform) -> Codes:
         """Bins (V, b) of values ``x`` (V, b): edges below, plus equal edges whose tie-break is below a uniform
         number."""
         below: Codes = np.add.reduce((x > self._edges).view(np.uint8), axis=0, dtype=np.uint8)

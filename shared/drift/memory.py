@@ -20,6 +20,7 @@ from shared.drift.bins import CATEGORY, LEAST_VALUES, Column, Floats, fit_catego
 from shared.drift.evidence import accumulate, log_sum, value_normaliser
 from shared.drift.prewhitening import Z_LIMIT, Prewhitener, Serial
 from shared.errors import ProfileError
+from shared.uniform import Uniform
 
 LEAST_MEANS = 20
 FEW_MEMORIES = 70
@@ -82,9 +83,7 @@ class Memory(Struct, frozen=True):
         return "; ".join(parts)
 
 
-def fit_memory(
-    values: Floats, kind: str, bins: int, rng: np.random.Generator, name: str
-) -> tuple[Column, Memory | None]:
+def fit_memory(values: Floats, kind: str, bins: int, rng: Uniform, name: str) -> tuple[Column, Memory | None]:
     """Bins of what is watched of ``values`` (n,) in time order, NaN where missing: of residuals where there is a
     memory, otherwise of the values.
 
@@ -157,7 +156,7 @@ def _length(model: Autoregression, residuals: Floats, finite: Floats) -> tuple[f
 def _bursts(column: Column, residuals: Floats) -> bool:
     """Whether large residuals follow each other more than by chance: n times the sum of the squared autocorrelations
     of squared normal scores (McLeod and Li 1983; Box and Pierce 1970)."""
-    squares = column.scores[assign(column, residuals, np.random.default_rng(0))] ** 2
+    squares = column.scores[assign(column, residuals, Uniform(0))] ** 2
     squares -= squares.mean()
     power = float(squares @ squares)
     if power <= 0 or len(squares) <= 2 * LAGS:
@@ -203,17 +202,17 @@ def _silent(values: Floats, delta: float, bins: int, name: str) -> bool:
         rest = np.concatenate(parts[:k] + parts[k + 1 :])
         if len(rest) < LEAST_VALUES:
             continue
-        column = fit_value(rest, 0, bins, np.random.default_rng(k), name)
+        column = fit_value(rest, 0, bins, Uniform(k), name)
         bets, weights = value_bets(column.scores, SLOW_SHIFTS)
         log_e = bets - value_normaliser(column, bets, delta, SELF_RISK)[:, None]
-        codes = assign(column, part, np.random.default_rng(FOLDS + k))
+        codes = assign(column, part, Uniform(FOLDS + k))
         log_r = accumulate(np.full((1, len(bets)), -np.inf), log_e[:, codes].T[None], 0.0)[0]
         if log_sum(log_r + np.log(weights), axis=1).max() >= math.log(SELF_ALARM * len(values)):
             return False
     return True
 
 
-def assign(column: Column, values: Floats, rng: np.random.Generator) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+def assign(column: Column, values: Floats, rng: Uniform) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
     """(n,) bins of ``values``, which hold no NaN."""
     low, high = np.searchsorted(column.edges, values, "left"), np.searchsorted(column.edges, values, "right")
     u = rng.random(len(values))

@@ -22,6 +22,7 @@ from shared.drift.encode import Encoder
 from shared.drift.profile import LEAST_ROWS, ReferenceProfile
 from shared.drift.worsening import Kept, Worsening
 from shared.errors import ProfileError
+from shared.uniform import Uniform
 
 PREFIX = "truth_"
 """Of the arrays' names: they lie beside those of a profile, which does not read them."""
@@ -72,7 +73,7 @@ class HeldOut(Struct, frozen=True, eq=False):
             raise ProfileError("absolute errors must be finite numbers from 0")
         kept = found
         if len(found) > MOST_ERRORS:
-            kept = np.random.default_rng(0).choice(found, MOST_ERRORS, replace=False)
+            kept = Uniform(0).some(found, MOST_ERRORS)
         return cls(errors=kept, mean_error=float(found.mean()))
 
     @property
@@ -152,7 +153,7 @@ class Truths:
         self._held_out = held_out or HeldOut()
         self._minimum = minimum_effect
         self._test, self._encoder = _test(self._held_out, false_alarm_every)
-        self._rng = np.random.default_rng(0)  # breaks ties
+        self._rng = Uniform(0)  # breaks ties
         self.feature = "absolute_error" if len(self._held_out.errors) else "accuracy"
         self.alarm = False
         self._recent: deque[float] = deque(maxlen=RECENT)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from shared.drift.autoregression import LONGEST_GAP, Autoregression
 from shared.drift.bins import Column, Floats
+from shared.uniform import Uniform
 
 GRID = float(1 << 20)
 Z_LIMIT = 2047.0
@@ -101,7 +102,7 @@ class Prewhitener:
             self._edges[v, : len(level.edges)] = level.edges
             self._tiebreaks[v, : len(level.edges)] = level.tiebreaks
         self._length = np.array([self._serials[c].length for c in self._of], dtype=np.int64)
-        self._rng = np.random.Generator(np.random.PCG64(seed))
+        self._rng = Uniform(seed)
         self.forget()
 
     def _begin(self, models: Sequence[Autoregression]) -> None:
@@ -257,8 +258,8 @@ class Prewhitener:
         codes[of, rows] = ((edges < value) | ((edges == value) & (self._tiebreaks[of] < u[:, None]))).sum(1)
 
     @property
-    def generator(self) -> np.random.Generator:
-        """Of the tie-breaks of means."""
+    def ties(self) -> Uniform:
+        """What breaks the ties of means."""
         return self._rng
 
     def state(self) -> SerialState:
@@ -271,8 +272,8 @@ class Prewhitener:
             np.rint(self._sums * GRID).astype(np.int64),
         )
 
-    def load(self, state: SerialState) -> bool:
-        """Go on from ``state``; False, and nothing changed, if it can't be of these scalars."""
+    def load(self, state: SerialState, ties: Uniform) -> bool:
+        """Go on from ``state`` and ``ties``; False, and nothing changed, if it can't be of these scalars."""
         shapes = (state.history.shape, len(state.gaps), len(state.filled), len(state.sums))
         if (
             shapes != (self._history.shape, len(self._gaps), len(self._filled), len(self._sums))
@@ -282,7 +283,7 @@ class Prewhitener:
             or (state.filled >= self._length).any()
         ):
             return False
-        self._rows = state.rows
+        self._rows, self._rng = state.rows, ties
         self._history = state.history / GRID
         self._gaps, self._filled, self._sums = state.gaps.copy(), state.filled.copy(), state.sums / GRID
         return True

@@ -20,6 +20,7 @@ from shared.drift.bins import CATEGORY, VALUE, Column, Floats, fit_category, fit
 from shared.drift.memory import Memory, fit_memory
 from shared.drift.profile_file import MAX_BINS, MAX_COLUMNS, columns_from, to_arrays
 from shared.errors import ProfileError
+from shared.uniform import Uniform
 
 LEAST_ROWS = 50
 FAMILIES = ("inputs", "quality", "embedding", "confidence", "classes")
@@ -133,7 +134,7 @@ class ReferenceProfile:
         unknown = set(kinds) - {VALUE, CATEGORY}
         if unknown:
             raise ProfileError(f"kind {min(unknown)!r} is neither {VALUE!r} nor {CATEGORY!r}")
-        rng = np.random.default_rng(seed)
+        rng = Uniform(seed)
         columns: list[Column] = []
         memories: list[Memory | None] = []
         for name, kind, column in zip(names, kinds, rows.T, strict=True):

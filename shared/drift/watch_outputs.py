@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from shared.drift.bins import CATEGORY, VALUE, Floats
 from shared.drift.statistics import SUMMARY, summary
 from shared.errors import InputError, ProfileError
+from shared.uniform import Uniform
 
 MOST_NUMBERS = 16
 PROJECTIONS = 8
@@ -171,7 +172,7 @@ def _said(row: Mapping[str, Any], task: str) -> tuple[OutputWatch, ...]:
 def random_directions(size: int, count: int) -> Floats:
     """``count`` directions (P, E) for vectors of ``size`` numbers: random signs over √E, the same on every machine
     (Achlioptas 2003, "Database-friendly random projections", JCSS 66(4))."""
-    bits = np.random.PCG64(size).random_raw(-(-size * count // 64)).astype("<u8")  # whose stream numpy promises
+    bits = Uniform(size).bits(-(-size * count // 64)).astype("<u8")
     signs = np.unpackbits(bits.view(np.uint8), bitorder="little")[: size * count].reshape(count, size)
     return (2.0 * signs.astype(np.float64) - 1) / math.sqrt(size)
 

@@ -52,7 +52,7 @@ def test_the_engine_loads_the_runtime_of_its_variant_only(release):
 
 LATER = (
     *("tuf", "securesystemslib", "urllib3", "asyncio", "uvloop", "multiprocessing", "concurrent", "unittest"),
-    *("numpy.ma", "numpy.testing", "numpy.f2py", "numpy.fft", "numpy.polynomial", "numpy.ctypeslib"),
+    *("numpy.ma", "numpy.random", "numpy.testing", "numpy.f2py", "numpy.fft", "numpy.polynomial", "numpy.ctypeslib"),
 )
 """What costs a device some 0.2 to 3 MiB each, and only updates, HTTP or the trainer need."""
 

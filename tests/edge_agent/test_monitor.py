@@ -194,13 +194,8 @@ def test_restored_it_goes_on_to_the_same_numbers(make):
         feed(monitor, 320, seed=21)
     a, b = first.take(), second.take()
     assert a.counts == b.counts
-    assert (a.samples, a.errors, a.evidence, a.effects, a.seconds) == (
-        b.samples,
-        b.errors,
-        b.evidence,
-        b.effects,
-        b.seconds,
-    )
+    assert (a.samples, a.errors, a.effects, a.seconds) == (b.samples, b.errors, b.effects, b.seconds)
+    assert a.evidence == pytest.approx(b.evidence, rel=1e-12)  # blocks of other sizes round in other places
 
 
 def test_an_alarm_survives_a_restart(make):

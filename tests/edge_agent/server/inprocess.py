@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import deque
 from typing import Any
@@ -72,6 +73,9 @@ class Peer:
         self.engine = LinearEngine() if engine is None else engine
         scheduler = config.pop("scheduler", SchedulerConfig())
         self.app = App(lambda: self.engine, HttpConfig(port=0, **config), scheduler, None, token, self.loop)
+        self.app._use(self.engine)
+        ticks = itertools.count()
+        self.app._scheduler._clock = lambda: next(ticks) * 1e-5  # quick, also where the machine is not
         client = Client(self)
         for _ in range(warm):
             headers = {} if token is None else {"authorization": "bearer " + token.decode()}

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from shared.drift import DriftDetector, FleetDetector, ReferenceProfile, WindowCounts, effects
 from shared.drift.bins import VALUE
-from shared.drift.detector_state import MAGIC, _State1, pack_generator
+from shared.drift.detector_state import MAGIC, _State1
 from shared.drift.state import pack_array, seal
 from shared.drift.tracks import Tolerance, build_groups
 from shared.errors import ProfileError
+from shared.uniform import Uniform
 from tests.shared.drift.series import deviation, series
 from tests.shared.drift.test_detector import alarms, delay
 
@@ -224,7 +225,7 @@ def test_a_state_of_format_1_is_still_read():
     groups = first._evidence.state()
     codes = np.concatenate((first._buffer, first._buffer == first._encoder.width)).T
     old = _State1(
-        *(5000.0, 32, 0.0, 0.0, 333, None, (), pack_generator(first._rng)),
+        *(5000.0, 32, 0.0, 0.0, 333, None, (), (b"", b"", 0, 0)),
         buffer=pack_array(codes),
         log_evidence=first._log_evidence,
         taken=first.counts.to_bytes(),
@@ -233,6 +234,7 @@ def test_a_state_of_format_1_is_still_read():
         urns=tuple(pack_array(urn) for _, urn in groups),
     )
     second = DriftDetector.from_bytes(profile, seal(MAGIC, profile.digest, old))
+    first._rng = Uniform(1)  # the numbers that broke ties then were numpy's; it begins with the first of its own
     for detector in (first, second):
         detector.update(x[:100])
     same(first, second)
