@@ -20,7 +20,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -102,12 +101,24 @@ def available() -> dict[str, str]:
     for name, runtime in RUNTIMES.items():
         for module, package in runtime.packages:
             if find_spec(module) is not None:
-                try:
-                    found[name] = f"{package} {version(package)}"
-                except PackageNotFoundError:
-                    found[name] = f"{package} (unknown version)"
+                found[name] = f"{package} {_version(module, package) or '(unknown version)'}"
                 break
     return found
+
+
+def _version(module: str, package: str) -> str | None:
+    """Of an installed package, by the name of its folder: ``importlib.metadata`` would read a mail header for it, and
+    is 3 MiB for good. It is asked where there is no such folder beside the module."""
+    spec = find_spec(module)
+    for place in (spec and spec.submodule_search_locations) or ():
+        for folder in Path(place).parent.glob(f"{package.replace('-', '_')}-*.dist-info"):
+            return folder.name.removesuffix(".dist-info").rpartition("-")[2]
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def load_runtime(name: str, what: str) -> Any:
