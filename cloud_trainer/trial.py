@@ -13,8 +13,14 @@ from pathlib import Path
 
 from shared.errors import BackendError
 
-COMMAND = [sys.executable, "-c", "import sys; from edge_agent import Engine; Engine.load(sys.argv[1], learn=0).close()"]
-"""Loads the file and, where its shapes are fixed, runs zeros through it."""
+COMMAND = [
+    sys.executable,
+    "-P",
+    "-c",
+    "import sys; from edge_agent import Engine; Engine.load(sys.argv[1], learn=0).close()",
+]
+"""Loads the file and, where its shapes are fixed, runs zeros through it. -P: what lies in the working directory, a
+downloaded model's perhaps, is not imported."""
 SECONDS = 300.0
 
 

@@ -53,6 +53,7 @@ class Memory:
         self._order: deque[str] = deque()
         self._said: dict[str, Any] = {}
         self._repeats: dict[str, int] = {}  # of an id in the order, beyond its latest
+        self._judged: set[str] = set()
         self._truths: deque[TruthLabel] = deque(maxlen=max(size, 1))
 
     def _sort(self) -> None:
@@ -63,6 +64,7 @@ class Memory:
     def _enter(self, id: str, said: Any) -> None:  # noqa: A002  (the field's name)
         if id in self._said:  # the source repeats its ids: what counts is the latest answer
             self._repeats[id] = self._repeats.get(id, 0) + 1
+            self._judged.discard(id)
         self._said[id] = said
         order = self._order
         order.append(id)
@@ -72,6 +74,7 @@ class Memory:
                 self._forget_one(oldest)
             else:
                 self._said.pop(oldest, None)
+                self._judged.discard(oldest)
 
     def _forget_one(self, id: str) -> None:  # noqa: A002  (the field's name)
         self._repeats[id] -= 1
@@ -83,6 +86,14 @@ class Memory:
         with self._sorting:
             self._sort()
             return self._said.get(id)
+
+    def first_truth(self, id: str) -> bool:  # noqa: A002  (the field's name)
+        """Whether no truth about this answer was counted yet; from now on one was."""
+        with self._sorting:
+            first = id not in self._judged
+            if id in self._said:
+                self._judged.add(id)
+            return first
 
     def told(self, truth: TruthLabel) -> None:
         """Keep a truth until it is taken."""

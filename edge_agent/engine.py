@@ -57,6 +57,8 @@ LEARN = 2000
 BARE_FILES = tuple(runtime.suffix for runtime in RUNTIMES.values())
 """How the files end that a backend runs."""
 MOST_THREADS = 64
+MOST_REFUSED = 1 << 16
+"""Samples without an answer that one refused batch counts for, at most."""
 NAN = float("nan")
 
 
@@ -223,6 +225,8 @@ class Engine:
         latency = (perf_counter_ns() - start) / 1000
         if id is None:
             id = f"{self._prefix}-{next(self._ids)}"  # noqa: A001  (the field's name)
+        elif type(id) is not str:
+            raise InputError(f"an answer's id is text, got {type(id).__name__}")
         label = field("label", "")
         answer = Answer(id, label, score, field("scores", NO_SCORES), row, latency, value)
         with self._counting:
@@ -243,8 +247,10 @@ class Engine:
             BackendError: the runtime failed, or the model gave something that is no number.
         """
         start = perf_counter_ns()
+        refused = _length(samples)
         try:
             count, batch = self.check_many(samples)
+            refused = 1  # what fails from here on fails as one call
             if ids is not None and len(ids) != count:
                 raise InputError(f"{len(ids)} ids for {count} samples")
             if not count:
@@ -256,7 +262,7 @@ class Engine:
             if values is not None and values.dtype.kind == "f" and values.ndim == 1 and np.isnan(values).any():
                 raise BackendError(f"variant {self.variant.id} gave NaN")
         except (SanderlingError, ValueError, MemoryError) as error:
-            raise self._failed(error) from error
+            raise self._failed(error, refused) from error
         latency = (perf_counter_ns() - start) / 1000 / count
         names = ids if ids is not None else [f"{self._prefix}-{next(self._ids)}" for _ in range(count)]
         answers = []
@@ -286,7 +292,8 @@ class Engine:
             raise self._told_of(error) from error
 
     def feedback(self, id: str, truth: str | float) -> bool | float | None:  # noqa: A002  (the field's name)
-        """The truth about an answer, whenever it is known: a label, or a number for a model that gives numbers.
+        """The truth about an answer, whenever it is known: a label, or a number for a model that gives numbers. Told
+        again it is sent on again, but counts once.
 
         Returns whether the answer was right, or how far off its number was, or ``None`` when the answer is too long
         ago to be remembered or says nothing that ``truth`` could be compared with.
@@ -303,10 +310,11 @@ class Engine:
             self._memory.told(TruthLabel(id=id, label=truth))
             if not isinstance(said, str):
                 return None
-            with self._counting:
-                self.health.truth(correct=said == truth)
-            if self.monitor is not None:
-                self.monitor.truth(said == truth)
+            if self._memory.first_truth(id):
+                with self._counting:
+                    self.health.truth(correct=said == truth)
+                if self.monitor is not None:
+                    self.monitor.truth(said == truth)
             return said == truth
         try:
             value = float(truth)
@@ -317,10 +325,11 @@ class Engine:
         self._memory.told(TruthLabel(id=id, value=value))
         if not isinstance(said, float):
             return None
-        with self._counting:
-            self.health.truth_value(error=abs(said - value))
-        if self.monitor is not None:
-            self.monitor.truth(abs(said - value))
+        if self._memory.first_truth(id):
+            with self._counting:
+                self.health.truth_value(error=abs(said - value))
+            if self.monitor is not None:
+                self.monitor.truth(abs(said - value))
         return abs(said - value)
 
     def take_feedback(self) -> list[TruthLabel]:
@@ -350,14 +359,21 @@ class Engine:
             return BackendError(f"variant {self.variant.id} needs more memory than there is: {one_line(error)}")
         return error if isinstance(error, SanderlingError) else InputError(one_line(error))
 
-    def _failed(self, error: Exception) -> SanderlingError:
-        """Count it, and say it as the caller knows it."""
+    def _failed(self, error: Exception, samples: int = 1) -> SanderlingError:
+        """Count the ``samples`` that got no answer, and say it as the caller knows it."""
         told = self._told_of(error)
         with self._counting:
-            self.health.fail(told)
+            self.health.fail(told, samples)
         if self.monitor is not None:
-            self.monitor.error()
+            self.monitor.error(samples)
         return told
+
+
+def _length(samples: Samples) -> int:
+    """Samples of a batch that may be anything; 1 where that can't be told."""
+    rows = next(iter(samples.values()), ()) if isinstance(samples, Mapping) else samples
+    counted = isinstance(rows, list | tuple) or (isinstance(rows, np.ndarray) and rows.ndim > 0)
+    return min(max(len(rows), 1), MOST_REFUSED) if counted else 1  # type: ignore[arg-type]  # it has a length
 
 
 def _answer(name: str, row: dict[str, Any], score: float, latency: float) -> Answer:

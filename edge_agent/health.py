@@ -13,7 +13,8 @@ KEPT = 1024
 
 
 class Health:
-    """What one engine has done since it was loaded. Writers hold the engine's lock; readers need none."""
+    """What one engine has done since it was loaded. Writers hold the engine's lock, but for ``latencies``, to which
+    any thread may append; readers need none."""
 
     def __init__(self) -> None:
         self.samples = 0
@@ -31,9 +32,9 @@ class Health:
         self.samples += 1
         self.latencies.append(latency_us)
 
-    def fail(self, error: Exception) -> None:
-        """One sample without an answer."""
-        self.errors += 1
+    def fail(self, error: Exception, samples: int = 1) -> None:
+        """Samples without an answer."""
+        self.errors += samples
         self.last_error = str(error)
 
     def truth(self, *, correct: bool) -> None:

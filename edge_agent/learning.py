@@ -213,14 +213,14 @@ class Learning:
         monitor.go_on_from(self._tally.errors, self._truths)
         self._monitor = monitor
 
-    def error(self) -> None:
-        """A sample that could not be answered."""
+    def error(self, count: int = 1) -> None:
+        """Samples that could not be answered."""
         with self._lock:
             if self._monitor is None:
-                self._tally.errors += 1
-                self._rejected += 1
+                self._tally.errors += count
+                self._rejected += count
                 return
-        self._monitor.error()
+        self._monitor.error(count)
 
     def truth(self, truth: bool | float) -> None:
         """The truth about an answer, as :meth:`Monitor.truth` takes it: nobody knows how good the model should be, so
@@ -332,6 +332,7 @@ class Learning:
             self._use(baseline, monitor)
 
     def _restore_learning(self, saved: _Saved) -> None:
+        self._rejected = saved.rejected
         if saved.learning:
             arrays = unpack(saved.learning)
             rows = take(arrays, "rows", "f", 2)

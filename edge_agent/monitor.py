@@ -36,6 +36,7 @@ from edge_agent.tally import MonitorReport, Tallied, Tally
 from shared.drift import DriftDetector, DriftStatus, ReferenceProfile, WatchSpec, WindowCounts
 from shared.drift.capture import Captured, Recorder
 from shared.drift.performance import HeldOut, KeptTruths, Truths
+from shared.drift.profile import LEVEL_SUFFIX
 from shared.drift.quality import Quality
 from shared.drift.rejects import KeptRejects, Rejects
 from shared.errors import UNREADABLE, ProfileError
@@ -182,7 +183,7 @@ class Monitor:
         with other._up_to_date(), self._count_lock:
             self._detector.carry(other._detector, self._watch.input_names)
             self._rejects.load(other._rejects.save())
-            self._drifted = other._drifted and self._detector.status.evidence >= 1
+            self._drifted = other._drifted
             return self._standing()
 
     def go_on_from(self, errors: int, truths: Truths) -> None:
@@ -295,8 +296,18 @@ class Monitor:
             yield "rejected"
 
     def _matters(self, status: DriftStatus) -> bool:
-        """Whether some effect is large enough to act on: evidence alone only says that the change is real."""
-        return any(effect.psi >= self._policy.minimum_effect for effect in status.effects.values())
+        """Whether some effect is large enough to act on: evidence alone only says that the change is real.
+
+        Of a scalar with a memory the residuals hardly move when its level does, and its means are too few for a
+        PSI: there the level's shift d counts, which moves a normal value's PSI by d².
+        """
+        least, effects = self._policy.minimum_effect, status.effects
+        series = {name for name, memory in zip(self._profile.names, self._profile.memories, strict=True) if memory}
+        return any(
+            effect.psi >= least or (name in series and effect.mean_shift**2 >= least)
+            for name, effect in effects.items()
+            if not (name.endswith(LEVEL_SUFFIX) and name.removesuffix(LEVEL_SUFFIX) in series)
+        )
 
     def acknowledge(self, *, keep: bool = True) -> None:
         """End an alarm: a false one (``keep``: what was seen stays in the reference's favour), or a changed world."""

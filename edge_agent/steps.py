@@ -140,7 +140,7 @@ class Direct:
                     finish(row)
                 marks.append(perf_counter_ns())
             tensor = self._backend.input.copy()
-        return _durations(marks, lambda: self._backend.run({self._input_name: tensor}))
+        return _durations(marks, self._backend.bare({self._input_name: tensor}))
 
     def reset(self) -> None:
         """See :class:`Steps`."""
@@ -259,7 +259,7 @@ class General:
             self._carried = kept
             feeds = {**self._feeds(rows), **kept}
         assert fields is not None
-        return _durations(marks, lambda: self._backend.run(feeds))
+        return _durations(marks, self._backend.bare(feeds))
 
     def reset(self) -> None:
         """See :class:`Steps`."""
@@ -363,6 +363,9 @@ class _Closed:
 
     def run(self, feeds: Any) -> dict[str, Array]:
         raise UsageError(f"this engine is closed; load the release again for these {len(feeds)} inputs")
+
+    def bare(self, feeds: Any) -> Callable[[], object]:
+        return lambda: self.run(feeds)
 
     def close(self) -> None:
         """Closing twice is harmless."""

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,11 @@ class Uniform:
     def __init__(self, seed: int = 0, drawn: int = 0) -> None:
         self.seed, self.drawn = seed & _MASK, drawn
         self._start = int(_mixed(np.array([self.seed], np.uint64))[0])
+
+    @classmethod
+    def fresh(cls) -> Self:
+        """One like no other: its seed is the system's."""
+        return cls(int.from_bytes(os.urandom(8), "little"))
 
     def bits(self, count: int) -> NDArray[np.uint64]:
         """The next ``count`` numbers of 64 random bits."""

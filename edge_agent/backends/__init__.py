@@ -18,7 +18,7 @@ all of them need: checks against the manifest, quantization, the loop over rows 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -63,6 +63,10 @@ class Backend(Protocol):
         Raises:
             BackendError: an input is missing or of another dtype or shape, or the runtime failed.
         """
+
+    def bare(self, feeds: Mapping[str, Array]) -> Callable[[], object]:
+        """The runtime's own call on ``feeds`` of one sample, checked and converted once: what a user of the runtime
+        alone would time. The caller must not hold ``lock``."""
 
     def close(self) -> None:
         """Free what the runtime holds; closing twice is harmless. Later calls raise ``BackendError``."""

@@ -54,6 +54,15 @@ def check(path: Path, runtime: str) -> None:
         raise BackendError(f"{path}: LiteRT refuses it: the file is damaged or cut short: it has no graph")
 
 
+def identity(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file is written again or replaced; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def _onnx(head: bytes) -> bool:
     """A protobuf message whose first field is ``ir_version`` (1, a small number)."""
     return len(head) > 2 and head[0] == 0x08 and 1 <= head[1] <= 20

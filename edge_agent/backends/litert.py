@@ -10,7 +10,7 @@ constant), are run row by row.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.backends import tensors
+from edge_agent.backends import files, tensors
 from edge_agent.backends.inspect import FileSignature
 from edge_agent.backends.litert_graph import REFUSALS, Graph, said
 from shared.errors import BackendError
@@ -42,6 +42,7 @@ class LiteRtBackend:
         self._bulk: Graph | None = None
         self._bulk_lock = threading.Lock()
         self._batches = 0
+        self._identity = files.identity(path)
         graph = Graph(path, threads)
         of_inputs = tensors.match(variant.inputs, graph.inputs, self._where, "input")
         of_outputs = tensors.match(variant.outputs, graph.outputs, self._where, "output")
@@ -120,6 +121,18 @@ class LiteRtBackend:
             found = self._rows(given, rows)
         return tensors.scatter(self._outputs, found, rows, self._where)
 
+    def bare(self, feeds: Mapping[str, Array]) -> Callable[[], object]:
+        """``set_tensor``, ``invoke``, ``get_tensor``, as in the protocol."""
+        given, _ = tensors.gather(self._inputs, feeds, self._where)
+
+        def call() -> object:
+            with self.lock:
+                if self._graph is None:
+                    raise self._failed()
+                return _through(self._graph, given)
+
+        return call
+
     def _rows(self, given: list[Array], rows: int | None) -> list[Array]:
         if rows is None:
             return self._call(given)
@@ -184,6 +197,8 @@ class LiteRtBackend:
                 raise self._failed(error) from error
 
     def _reopened(self) -> Graph:
+        if files.identity(self._path) != self._identity:
+            raise BackendError(f"{self._where}: is gone or another file than the one that was loaded; load it again")
         graph = Graph(self._path, self._threads)
         graph.select(*self._order)
         return graph

@@ -5,9 +5,11 @@ One sample goes through IO binding into preallocated numpy buffers (2.7 µs for 
 threads may call at once.
 
 Without an arena each activation is an allocation of its own, aligned, whose holes glibc before 2.38 fills badly: a
-small CNN grew by 1 to 38 MiB within some thousand samples, by chance. With one, the largest batch is kept for ever. So
-single samples of small files, which need the same each time, have an arena, and batches a session of their own without:
-it is made when a batch comes, and kept from the second batch on.
+small CNN grew by 1 to 38 MiB within some thousand samples, by chance. With one, the most that any sample has needed is
+kept for ever, and what is needed may depend on values. So single samples of small files have a memory pattern: one
+allocation a call for what their shapes foresee, freed after it. Since a pattern is kept for every shape, batches have a
+session of their own without. It is made of the very bytes that were loaded, when a batch comes, and kept from the
+second batch on.
 """
 
 from __future__ import annotations
@@ -49,11 +51,19 @@ class OnnxRuntimeBackend:
     """See :class:`edge_agent.backends.Backend`. ``run`` may be called by several threads at once, without ``lock``."""
 
     def __init__(self, variant: Variant, path: Path, *, threads: int = 1, memory_arena: bool = False) -> None:
+        files.check(path, "onnxruntime")
         self._path, self._threads, self._where = path, threads, str(path)
         self.lock = threading.Lock()
         direct = tensors.direct(variant.inputs, variant.outputs)
-        self._apart = direct and not memory_arena and _size(path) <= APART_MAX_BYTES
-        self._session: Any = _open(path, threads, arena=memory_arena or self._apart, pattern=memory_arena)
+        self._file = _small(path) if direct and not memory_arena else None
+        self._session: Any = None
+        if self._file is not None:
+            try:
+                self._session = _open(path, threads, pattern=True, data=self._file)
+            except BackendError:  # its weights lie beside it, perhaps: they are found by its path only
+                self._file = None
+        if self._session is None:
+            self._session = _open(path, threads, arena=memory_arena, pattern=memory_arena)
         self._bulk: Any = None
         self._bulk_lock = threading.Lock()
         self._batches = 0
@@ -122,9 +132,15 @@ class OnnxRuntimeBackend:
         if rows is not None and self._loops:
             found = tensors.by_row(self._call, self._inputs, self._outputs, given, rows, self._where)
         else:
-            call = self._call if not self._apart or rows in (None, 1) else self._call_bulk
+            call = self._call if self._file is None or rows in {None, 1} else self._call_bulk
             found = tensors.whole(call, self._inputs, given, rows)
         return tensors.scatter(self._outputs, found, rows, self._where)
+
+    def bare(self, feeds: Mapping[str, Array]) -> Callable[[], object]:
+        """``session.run``, as in the protocol."""
+        given, _ = tensors.gather(self._inputs, feeds, self._where)
+        ready = dict(zip(self._input_names, given, strict=True))
+        return lambda: self._session.run(self._output_names, ready)
 
     def _call(self, given: list[Array]) -> list[Array]:
         return self._through(self._session, given)
@@ -133,7 +149,7 @@ class OnnxRuntimeBackend:
         with self._bulk_lock:
             session = self._bulk
             if session is None and self._session is not None:
-                session = _open(self._path, self._threads)
+                session = _open(self._path, self._threads, data=self._file)
                 self._batches += 1
                 if self._batches > 1:  # the first may be the only one: that of the self-test
                     self._bulk = session
@@ -216,15 +232,18 @@ def _bound(session: Any, binding: Any) -> Callable[[], Any]:
     return partial(session.run_with_iobinding, binding)
 
 
-def _size(path: Path) -> int:
+def _small(path: Path) -> bytes | None:
+    """The bytes of a file that is worth a second session."""
     try:
-        return path.stat().st_size
+        return path.read_bytes() if path.stat().st_size <= APART_MAX_BYTES else None
     except OSError:
-        return 0  # opening it will say what is wrong
+        return None  # opening it will say what is wrong
 
 
-def _open(path: Path, threads: int, *, arena: bool = False, pattern: bool = False) -> Any:
-    files.check(path, "onnxruntime")
+def _open(path: Path, threads: int, *, arena: bool = False, pattern: bool = False, data: bytes | None = None) -> Any:
+    """A session of the file, or of its ``data`` as they were read."""
+    if data is None:
+        files.check(path, "onnxruntime")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -235,7 +254,7 @@ def _open(path: Path, threads: int, *, arena: bool = False, pattern: bool = Fals
     options.log_severity_level = _SILENT
     try:
         return ort.InferenceSession(
-            str(path),
+            str(path) if data is None else data,
             options,
             providers=["CPUExecutionProvider"],
             enable_fallback=0,  # it would print, and try the same again

@@ -25,6 +25,10 @@ STALE_SECONDS = 1.0
 """An estimate as old as this refuses nobody: else a device that was slow once would refuse everybody for ever."""
 
 
+COLD_BATCHES = 2
+"""Batches of an engine whose time says nothing about those that follow."""
+
+
 class _Estimate:
     """Exponentially weighted mean of one duration; 0 until known."""
 
@@ -58,6 +62,7 @@ class ServiceTimes:
     def __init__(self) -> None:
         self._single = _Estimate()
         self._batches: dict[int, _Estimate] = {}
+        self._cold = COLD_BATCHES
         self._decisions = 0
         self._plan: dict[int, int] = {}  # size class of what waits -> the best class for it, 0 for one by one
         self.short = False
@@ -71,6 +76,8 @@ class ServiceTimes:
             single = self._single
             single.add(seconds)
             self.short = single.count > 1 and single.seconds < SHORT_SECONDS
+        elif self._cold:  # a backend may open what it needs for batches, and again if the first was not the only one
+            self._cold -= 1
         else:
             self._batches.setdefault(_class(rows), _Estimate()).add(seconds / rows)
             self._plan.clear()

@@ -116,6 +116,7 @@ class LocalService:
             window = monitor.report()
             told = ", ".join(window.features) or "several features together"
             log.warning("drift: evidence %.3g (1 is the alarm) on %s", window.loudest, told)
+            self._save()  # an alarm outlives a power cut
 
     def _write_status(self) -> None:
         status = reporting.agent_status(

@@ -78,7 +78,7 @@ def false_alarms(
     """False alarms over ``samples`` at A = 10,000."""
     reference, stream = split(cell, seed, draw, n, samples)
     profile = ReferenceProfile.fit(reference, kinds=kinds, time_ordered=time_ordered, seed=seed)
-    return count_alarms(DriftDetector(profile, 10_000, window, seed=seed), stream)
+    return count_alarms(DriftDetector(profile, 10_000, window, seed=~seed), stream)
 
 
 def delay(
@@ -96,7 +96,7 @@ def delay(
     """Samples to the alarm after the first column changed, at A = 10,000. An alarm before is acknowledged."""
     reference, stream = split(cell, seed, draw, n, quiet + limit)
     profile = ReferenceProfile.fit(reference, time_ordered=time_ordered, seed=seed)
-    detector = DriftDetector(profile, 10_000, window, seed=seed)
+    detector = DriftDetector(profile, 10_000, window, seed=~seed)
     if quiet and detector.feed(stream[:quiet]):
         detector.acknowledge()
     return samples_to_alarm(detector, changed(stream[quiet:], change))
@@ -123,7 +123,7 @@ def wander(
 ) -> float:
     """1 if ``samples`` of benign wander raise an alarm; or, ``after``, the samples to the alarm after the shift."""
     reference, stream, shifted = wandering(cell, seed, draw, samples, beyond)
-    detector = DriftDetector(ReferenceProfile.fit(reference, seed=seed), every, 32, tolerance=tolerance, seed=seed)
+    detector = DriftDetector(ReferenceProfile.fit(reference, seed=seed), every, 32, tolerance=tolerance, seed=~seed)
     alarm = detector.feed(stream)
     if not after:
         return float(alarm)
@@ -136,7 +136,7 @@ def slow(seed: int, *, cell: str, rate: float = 1e-5) -> float:
     """Sigmas that a level which rises by ``rate`` a sample has come to at the alarm, at A = 1,000,000."""
     rng = streams.generator(cell, seed)
     profile = ReferenceProfile.fit(rng.normal(size=2000), seed=seed)
-    detector = DriftDetector(profile, 1_000_000, 32, seed=seed)
+    detector = DriftDetector(profile, 1_000_000, 32, seed=~seed)
     block = 4096
     for at in range(0, 60_000, block):
         if detector.feed(rng.normal(size=block) + rate * np.arange(at, at + block)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -20,6 +21,11 @@ Arrays = dict[str, NDArray[Any]]
 MAX_BYTES = 256 << 20
 """Most bytes that the arrays of one file may take in memory; checked before anything is unpacked."""
 MAX_ARRAYS = 65_536
+DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError, EOFError),
+    *(ValueError, SyntaxError, TypeError, KeyError, NotImplementedError, OverflowError),
+)
+"""What a damaged file makes zipfile and numpy raise; numpy parses an array's header as Python."""
 
 
 def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
@@ -72,7 +78,7 @@ def _read(source: Path | io.BytesIO, path: Path | str, max_bytes: int) -> Arrays
             return {name: file[name] for name in file.files}
     except OSError as error:
         raise ProfileError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (zipfile.BadZipFile, ValueError, EOFError, KeyError, NotImplementedError, zlib.error) as error:
+    except DAMAGED as error:
         raise ProfileError(f"{path}: not a drift profile, or damaged ({error})") from error
 
 

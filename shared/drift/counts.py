@@ -113,6 +113,16 @@ class WindowCounts:
             table[t, :size] = row
         return cls._checked(layout, samples, table)
 
+    def check(self) -> None:
+        """Refuse what nobody could have counted.
+
+        Raises:
+            ProfileError: negative counts, or counts that don't sum to ``samples``.
+        """
+        if (self.table < 0).any():
+            raise ProfileError("counts are negative")
+        self._checked(self.layout, self.samples, self.table)
+
     @classmethod
     def _checked(cls, layout: Layout, samples: int, table: NDArray[np.int64]) -> WindowCounts:
         if type(samples) is not int or not 0 <= samples <= MAX_SAMPLES:

@@ -67,7 +67,8 @@ class DriftDetector:
             movement, not its amplitude.
         replaced: share of the answers of categories and missing flags that may be others. A ``tolerance`` gives
             categories 2 Φ(tolerance / 2) - 1 at least.
-        seed: of the numbers that order ties.
+        seed: of the numbers that order ties; by default the system's, since detectors that draw the same numbers are
+            not independent: a fleet's would alarm together.
 
     Raises:
         ProfileError: an argument is out of range.
@@ -86,7 +87,7 @@ class DriftDetector:
         tolerance: float = 0.0,
         *,
         replaced: float = 0.0,
-        seed: int = 1,
+        seed: int | None = None,
     ) -> None:
         if not 1 < false_alarm_every < math.inf:
             raise ProfileError(f"false_alarm_every must be a number of samples above 1, got {false_alarm_every}")
@@ -99,8 +100,8 @@ class DriftDetector:
         self._encoder = Encoder(profile)
         self._groups = build_groups(profile, self.tolerance)
         self._evidence = Evidence(self._groups, self.window)
-        self._rng = Uniform(seed)
-        self._past = _prewhitener(profile, seed + 1)
+        self._rng = Uniform.fresh() if seed is None else Uniform(seed)
+        self._past = _prewhitener(profile, self._rng.seed + 1)
         self._buffer = np.empty((len(profile.columns) + len(profile.levels), 0), dtype=np.uint8)
         self._seen = WindowCounts.zero(profile)
         self._carried: dict[int, NDArray[np.int64]] = {}  # track -> what another detector had seen of it
@@ -233,8 +234,8 @@ class DriftDetector:
     def carry(self, other: DriftDetector, names: Collection[str]) -> None:
         """Go on, for the scalars ``names``, with what ``other`` has gathered and seen: the same stream goes on, but not
         all of its scalars, as when a device changes to another variant of a model. Only scalars of the very same
-        reference in both and without a memory are taken over; the rows of the unfinished window are not. To be called
-        before the first row."""
+        reference in both and without a memory are taken over, and only where both have the same tolerance; the rows of
+        the unfinished window are not. To be called before the first row."""
         tracks: dict[int, int] = {}
         mine, its = self.profile, other.profile
         for k, name in enumerate(mine.names):
@@ -245,8 +246,8 @@ class DriftDetector:
             if no_memory and same_column(mine.columns[k], its.columns[its_k]):
                 for of in (name, name + MISSING_SUFFIX):
                     tracks[mine.layout.names.index(of)] = its.layout.names.index(of)
-        self._evidence.carry(other._evidence, tracks)
-        for track, its_track in tracks.items():
+        for track in self._evidence.carry(other._evidence, tracks) if self.tolerance == other.tolerance else ():
+            its_track = tracks[track]
             seen = other._seen.table[its_track, : mine.layout.sizes[track]]
             self._carried[track] = seen + other._carried.get(its_track, 0)
         self._log_evidence = float(log_sum(self._evidence.by_track(), axis=0)) - math.log(self.false_alarm_every)

@@ -157,6 +157,11 @@ class FleetDetector:
             raise ProfileError(f"time must be a positive number of {self.unit}, got {time}")
         for device in sorted(counts):
             wanted = self.profile_for(device).digest
+            if not isinstance(counts[device], WindowCounts):
+                raise ProfileError(
+                    f"counts of device {device!r} must be WindowCounts, got {type(counts[device]).__name__}"
+                )
+            counts[device].check()
             if counts[device].profile != wanted:
                 raise ProfileError(
                     f"counts of device {device!r} belong to profile {counts[device].profile}, not to {wanted}"

@@ -153,7 +153,7 @@ class Truths:
         self._held_out = held_out or HeldOut()
         self._minimum = minimum_effect
         self._test, self._encoder = _test(self._held_out, false_alarm_every)
-        self._rng = Uniform(0)  # breaks ties
+        self._rng = Uniform.fresh()  # breaks ties
         self.feature = "absolute_error" if len(self._held_out.errors) else "accuracy"
         self.alarm = False
         self._recent: deque[float] = deque(maxlen=RECENT)

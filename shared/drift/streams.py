@@ -104,6 +104,13 @@ class _Lane:
         return found
 
 
+def _log(x: Floats) -> Floats:
+    """Log of numbers from 0 on: what is too small for a number has gathered nothing."""
+    with np.errstate(divide="ignore"):
+        found: Floats = np.log(x)
+    return found
+
+
 class Evidence:
     """All groups of one stream, in windows of ``window`` samples."""
 
@@ -145,7 +152,7 @@ class Evidence:
         if not (e.max() < MOST and r.min() > LEAST and total.min() > LEAST_SUM):
             return None
         self._log_r = np.log(r) + start
-        return np.log(total) + top, lambda window: np.log(e[window]) + start
+        return np.log(total) + top, lambda window: _log(e[window]) + start
 
     def _in_logs(self, log_e: Floats) -> Piece:
         log_r = accumulate(self._log_r[None], log_e[None], math.log(self._window))[0]
@@ -199,9 +206,10 @@ class Evidence:
         self._join([lane.load(log_r, urn) for lane, (log_r, urn) in zip(self._lanes, state, strict=True)])
         return True
 
-    def carry(self, other: Evidence, tracks: Mapping[int, int]) -> None:
-        """Go on, for ``tracks`` (here -> there), with what ``other`` has gathered and seen; both groups of a kind have
-        the same bets."""
+    def carry(self, other: Evidence, tracks: Mapping[int, int]) -> list[int]:
+        """Go on, for ``tracks`` (here -> there), with what ``other`` has gathered and seen. Gives those that could be
+        taken over: the groups of a kind must have as many bets here as there."""
+        taken: list[int] = []
         mine, theirs = self.state(), other.state()
         there = {lane.all.kind: (lane.all, *part) for lane, part in zip(other._lanes, theirs, strict=True)}
         for lane, (log_r, urn) in zip(self._lanes, mine, strict=True):
@@ -217,7 +225,9 @@ class Evidence:
             log_r[rows] = its_r[its_rows]
             bins = min(urn.shape[1], its_urn.shape[1])  # beyond them there is only padding
             urn[rows, :bins] = its_urn[its_rows, :bins]
+            taken += [int(lane.all.tracks[k]) for k in here]
         self.load(mine)
+        return taken
 
     def forget(self, *, urns: bool) -> None:
         """Nothing gathered; ``urns``: nor seen."""

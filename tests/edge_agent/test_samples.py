@@ -49,22 +49,33 @@ def test_samples_of_other_shapes_and_dtypes_are_kept_beside_the_others():
     assert store.bytes == 6 * SIZE
 
 
-@given(st.lists(st.sampled_from([(4,), (2, 2), (50,), (300,)]), max_size=60), st.integers(1, 4000))
-def test_whatever_comes_the_newest_are_kept_as_they_were(shapes, max_bytes):
+@given(st.lists(st.sampled_from([(4,), (2, 2), (50,), (300,), (0,)]), max_size=60), st.integers(1, 4000))
+def test_whatever_comes_the_newest_are_kept_as_they_were_and_memory_stays_bounded(shapes, max_bytes):
     store = SampleStore(max_bytes)
-    expected = []
+    offered = []
     for i, shape in enumerate(shapes):
         sample = np.full(shape, i, np.uint8)
         store.offer(str(i), sample, "", 0.0, float(i))
         if sample.nbytes + OVERHEAD_BYTES <= max_bytes:
-            expected.append((str(i), sample))
-            while sum(s.nbytes + OVERHEAD_BYTES for _, s in expected) > max_bytes:
-                expected.pop(0)
-    found = store.collect(99)
-    assert [s.id for s in found] == [name for name, _ in expected]
-    for one, (_, sample) in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(one.sample, sample)
-    assert store.bytes == sum(s.nbytes + OVERHEAD_BYTES for _, s in expected)
+            offered.append((str(i), sample))
+        each = 0 if store._slots is None else store._slots[0].nbytes + OVERHEAD_BYTES
+        assert store._used * each + store._apart <= max_bytes
+        found = store.collect(99)
+        newest = offered[len(offered) - len(found) :]
+        assert [s.id for s in found] == [name for name, _ in newest]
+        for one, (_, kept) in zip(found, newest, strict=True):
+            np.testing.assert_array_equal(one.sample, kept)
+        assert store.bytes == sum(kept.nbytes + OVERHEAD_BYTES for _, kept in newest) <= max_bytes
+        assert found or not offered
+
+
+def test_samples_too_large_to_keep_are_told_once(caplog):
+    store = SampleStore(1000)
+    for i in range(3):
+        store.offer(str(i), np.zeros(5000), "", 0.0, 0.0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "samples of 40256 bytes are not kept: [samples] max_bytes is 1000"
+    ]
 
 
 def test_samples_come_back_as_they_were_after_many_rounds():

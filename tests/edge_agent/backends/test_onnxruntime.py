@@ -78,15 +78,46 @@ def test_memory_stays_flat_while_shapes_change_unless_the_arena_is_wanted(write)
     assert grown("arena")[1] > 80  # two 8 x 16 x 400 x 400 activations, kept
 
 
-def test_single_samples_have_an_arena_and_batches_a_session_without(write):
+def options_of(session):
+    found = session.get_session_options()
+    return found.enable_cpu_mem_arena, found.enable_mem_pattern
+
+
+def test_single_samples_have_a_memory_pattern_and_batches_a_session_without(write):
     model = MODELS["mlp"]
     backend = open_backend(model.variant(".onnx"), write(mlp_onnx("n")))
-    assert backend._session.get_session_options().enable_cpu_mem_arena
+    assert options_of(backend._session) == (False, True)
     for n in (2, 3, 4):
         feeds = model.feeds(n)
         np.testing.assert_allclose(backend.run(feeds)["y"], model.reference(feeds)["y"], atol=1e-5)
         assert (backend._bulk is None) == (n == 2)  # a lone batch, the self-test's, leaves nothing at all
-    assert not backend._bulk.get_session_options().enable_cpu_mem_arena
+    assert options_of(backend._bulk) == (False, False)
+
+
+def test_batches_are_of_the_model_that_was_loaded_whatever_became_of_the_file(write):
+    model = MODELS["mlp"]
+    path = write(mlp_onnx("n"))
+    backend = open_backend(model.variant(".onnx"), path)
+    feeds = model.feeds(3)
+    path.write_bytes(mlp_onnx(1))
+    np.testing.assert_allclose(backend.run(feeds)["y"], model.reference(feeds)["y"], atol=1e-5)
+    path.unlink()
+    np.testing.assert_allclose(backend.run(feeds)["y"], model.reference(feeds)["y"], atol=1e-5)
+
+
+def test_weights_beside_the_file_are_found_and_are_there_once(tmp_path):
+    table = np.arange(64 * 64, dtype=np.float32).reshape(64, 64)
+    data = onnx_file([("MatMul", ["x", "w"], ["y"], {})], {"x": ("float32", ["n", 64])}, {"y": ("float32", ["n", 64])},
+                     {"w": table})  # fmt: skip
+    path = tmp_path / "model.onnx"
+    onnx.save(onnx.load_from_string(data), path, save_as_external_data=True, location="w.data", size_threshold=0)
+    found = inspect_file(path)
+    variant = msgspec.structs.replace(MODELS["mlp"].variant(".onnx"), inputs=found.inputs, outputs=found.outputs)
+    backend = open_backend(variant, path)
+    for n in (2, 3):
+        x = np.ones((n, 64), np.float32)
+        np.testing.assert_allclose(backend.run({"x": x})["y"], x @ table, rtol=1e-5)
+    assert backend._bulk is None
 
 
 def test_the_weights_of_a_large_file_are_there_once(write, monkeypatch):
@@ -96,7 +127,7 @@ def test_the_weights_of_a_large_file_are_there_once(write, monkeypatch):
     for n in (2, 3):
         backend.run(model.feeds(n))
     assert backend._bulk is None
-    assert not backend._session.get_session_options().enable_cpu_mem_arena
+    assert options_of(backend._session) == (False, False)
 
 
 def test_run_needs_no_lock(write):
