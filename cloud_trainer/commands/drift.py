@@ -139,7 +139,7 @@ def _compare(args: argparse.Namespace, show: _Patient) -> tuple[Findings, str]:
     if times is not None and times.order is not None:
         notes.append(f"The rows of {args.data} were not in the order of {args.time}; they were sorted")
     try:
-        detector = DriftDetector(reference.profile, every, args.window, args.tolerance, replaced=args.replaced)
+        detector = DriftDetector(reference.profile, every, args.window, args.tolerance, replaced=args.replaced, seed=1)
     except ProfileError as error:
         raise UsageError(str(error)) from error
     watched = watch(

@@ -171,7 +171,7 @@ def watch(
     """
     counter = detector
     if shown is not None and shown is not detector.profile:
-        counter = DriftDetector(shown, detector.false_alarm_every, detector.window)  # for its counts alone
+        counter = DriftDetector(shown, detector.false_alarm_every, detector.window, seed=2)  # for its counts alone
     run = _Run(detector, counter, all_alarms=all_alarms)
     counts = WindowCounts.zero(run.shown)
     infinite = np.zeros(len(detector.profile.names), np.int64)

@@ -500,3 +500,34 @@ def test_without_one_backend_the_other_is_chosen(release, monkeypatch):
 def test_a_number_of_threads_that_no_runtime_could_mean_is_refused(release, threads):
     with pytest.raises(UsageError, match=f"threads must be 1 to 64, got {threads}"):
         Engine.load(release, threads=threads)
+
+
+def test_a_truth_told_again_counts_once_and_a_new_answer_may_have_one_of_its_own(one):
+    answer = one.infer(digits(1, seed=77)[0][0], id="again")
+    wrong = LABELS[(LABELS.index(answer.label) + 1) % len(LABELS)]
+    before = one.health.truths
+    for _ in range(50):
+        assert one.feedback("again", wrong) is False
+    assert one.health.truths == before + 1
+    assert one.monitor.report().truths <= 1
+    assert len(one.take_feedback()) == 50  # a correction is sent on
+    one.infer(digits(1, seed=77)[0][0], id="again")
+    assert one.feedback("again", answer.label) is True
+    assert one.health.truths == before + 2
+
+
+def test_a_refused_batch_counts_its_samples(one):
+    x = digits(5, seed=3)[0]
+    before = one.health.errors
+    for wrong, count in ((x.astype(np.float32) * np.nan, 5), (x[:, :3], 5), (7, 1), ("text", 1), ([], 0)):
+        if count:
+            with pytest.raises(InputError):
+                one.infer_batch(wrong)
+        before += count
+        assert one.health.errors == before
+
+
+def test_an_id_that_is_no_text_is_refused(one):
+    with pytest.raises(InputError, match="an answer's id is text, got list"):
+        one.infer(digits(1, seed=3)[0][0], id=["z"])
+    assert one.feedback("nobody", LABELS[0]) is None

@@ -107,3 +107,29 @@ def test_drift_before_and_after_the_change_adds_up_to_the_alarm():
     assert warm.status.evidence > 10 * cold.status.evidence
     assert cold.status.at is None
     assert warm.status.alarm
+
+
+def test_categories_with_other_bets_begin_anew_also_after_a_restart():
+    """Inputs with a category of their own: outputs of three and of five classes have other numbers of bets."""
+    rng = np.random.default_rng(3)
+    inputs = ReferenceProfile.fit(
+        np.column_stack((rng.normal(size=500), rng.integers(0, 2, 500))), ["a", "c"], kinds=["value", "category"]
+    )
+    one = DriftDetector(ReferenceProfile.join(inputs, outputs(3, 1)))
+    profile = ReferenceProfile.join(inputs, outputs(5, 2))
+    other = DriftDetector(profile)
+    one.update(np.column_stack((rng.normal(size=640), np.zeros(640), rng.random(640), rng.integers(0, 3, 640))))
+    other.carry(one, inputs.names)
+    again = DriftDetector.from_bytes(profile, other.to_bytes())
+    rows = np.column_stack((rng.normal(size=320), np.zeros(320), rng.random(320), rng.integers(0, 5, 320)))
+    for detector in (other, again):
+        detector.update(rows)
+    assert again.status.evidences == pytest.approx(other.status.evidences)
+
+
+def test_what_another_tolerance_let_pass_is_not_taken_over():
+    one, other = DriftDetector(INPUTS, tolerance=0.2), DriftDetector(INPUTS, tolerance=2.0)
+    one.update(RNG.normal(1.0, 1, (320, 3)))
+    assert one.status.alarm
+    other.carry(one, INPUTS.names)
+    assert other.status.evidence == 0

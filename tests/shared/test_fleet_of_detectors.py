@@ -6,6 +6,8 @@ import pytest
 from shared.drift import DriftDetector, FleetDetector, ReferenceProfile
 from shared.errors import ProfileError
 
+FRESH_TIES = True
+
 
 def draw(rng, n):
     """A constant, two flags and whole numbers."""
