@@ -130,6 +130,8 @@ def _agent_rows(agent: dict[str, Any], now: float, *, running: bool, alone: bool
     rows += [("sink", error) for error in agent["sink_errors"]]
     if agent["learned"] < agent["learning"]:
         rows.append(("baseline", f"{agent['learned']} of {agent['learning']} answers learned; no alarm before that"))
+    elif agent["learning_note"]:
+        rows.append(("baseline", agent["learning_note"]))
     if running and agent["http"]:
         rows.insert(2, ("http", f"http://{agent['http']}/v2"))
     if alone:

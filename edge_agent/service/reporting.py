@@ -262,6 +262,7 @@ def agent_status(
         local=True,
         learned=getattr(monitor, "learned", 0),
         learning=getattr(monitor, "wanted", 0),
+        learning_note=getattr(monitor, "note", ""),
         source_error=answering.source_trouble,
         sink_errors=answering.sink_troubles,
         lost=answering.lost,

@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 
 from edge_agent.baseline import Baseline, restless_scalars
+from edge_agent.monitor import Monitor
 from shared.drift import DriftDetector, WatchSpec
-from shared.manifest import SampleSpec
+from shared.manifest import DriftPolicy, SampleSpec
 
+SAMPLE = SampleSpec("float32", (2,), kind="row", columns=("a", "b"))
 ROW = {"scores": np.array([0.1, 0.2, 0.7]), "score": 0.7}
 
 
 @pytest.fixture(scope="module")
 def watch():
-    return WatchSpec.choose((SampleSpec("float32", (2,), kind="row", columns=("a", "b")),), ROW, "classification")
+    return WatchSpec.choose((SAMPLE,), ROW, "classification")
 
 
 def stream(watch, n, seed, *, rho=0.8, repeat=1):
@@ -63,3 +65,17 @@ def test_a_model_that_has_nothing_but_classes_in_runs_keeps_them(watch):
     baseline = Baseline.fit("x", only, rows)
     assert baseline.watch.names == ("class",)
     assert "not promised" in baseline.profile.level["class"]
+
+
+@pytest.mark.parametrize(("shift", "matters"), [(0.15, False), (1.2, True)])
+def test_a_level_that_moves_a_little_is_sure_and_no_alarm(watch, shift, matters):
+    rows = stream(watch, 42_000, 6)
+    rows[2000:, 0] += shift
+    baseline = Baseline.fit("x", watch, rows[:2000])
+    monitor = Monitor(baseline.profile, baseline.watch, DriftPolicy(false_alarm_every=1000), SAMPLE, 3)
+    looks = []
+    for block in np.split(rows[2000:], 40):
+        monitor._detector.feed(block)
+        looks.append(monitor._matters(monitor._detector.status))
+    assert monitor._detector.status.alarm
+    assert any(looks) is matters
