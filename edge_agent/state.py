@@ -69,8 +69,8 @@ class AgentStatus(Struct, frozen=True, kw_only=True):
     """``status.json``, for ``edge-agent status`` and ``edge-agent top``. Times are seconds since 1970.
 
     ``local``: without a broker and updates. ``learned`` of ``learning`` answers have gone into the baseline; 0 of 0
-    where the model brings its own; ``learning_note`` says what that is worth. ``source_error``, ``sink_errors``: what is
-    wrong now. ``queue``: requests that wait. ``steps_down``: how often a cheaper variant had to take over, less how
+    where the model brings its own; ``learning_note`` says what that is worth. ``source_error``, ``sink_errors``: what
+    is wrong now. ``queue``: requests that wait. ``steps_down``: how often a cheaper variant had to take over, less how
     often the dearer one came back. From ``estimated_accuracy`` on: as in :class:`shared.messages.State`.
     """
 
