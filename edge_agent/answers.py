@@ -38,6 +38,12 @@ class Answer(Struct, frozen=True, eq=False):
     value: Any = None
 
 
+def answer_of(id: str, row: dict[str, Any], score: float, latency_us: float) -> Answer:  # noqa: A002  (the field's name)
+    """The answer that a row of the pipeline's fields makes."""
+    get = row.get
+    return Answer(id, get("label", ""), score, get("scores", NO_SCORES), row, latency_us, get("value"))
+
+
 class Memory:
     """The latest ``size`` answers by id, and the truths that were told about any. Any thread may call any method.
 

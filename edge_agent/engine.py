@@ -29,10 +29,10 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edge_agent.answers import NO_SCORES, REMEMBERED, Answer, Memory
+from edge_agent.answers import NO_SCORES, REMEMBERED, Answer, Memory, answer_of
 from edge_agent.backends import RUNTIMES, open_backend
 from edge_agent.health import Health
-from edge_agent.inputs import Sample, Signature
+from edge_agent.inputs import Sample, Signature, length_of, sample_at
 from edge_agent.steps import Fields, Steps, make_steps, plain
 from shared.errors import BackendError, InputError, ManifestError, SanderlingError, UsageError, one_line
 from shared.files import inside
@@ -57,8 +57,6 @@ LEARN = 2000
 BARE_FILES = tuple(runtime.suffix for runtime in RUNTIMES.values())
 """How the files end that a backend runs."""
 MOST_THREADS = 64
-MOST_REFUSED = 1 << 16
-"""Samples without an answer that one refused batch counts for, at most."""
 NAN = float("nan")
 
 
@@ -247,7 +245,7 @@ class Engine:
             BackendError: the runtime failed, or the model gave something that is no number.
         """
         start = perf_counter_ns()
-        refused = _length(samples)
+        refused = length_of(samples)
         try:
             count, batch = self.check_many(samples)
             refused = 1  # what fails from here on fails as one call
@@ -268,13 +266,13 @@ class Engine:
         answers = []
         for i, name in enumerate(names):
             row = {field: plain(values[i]) for field, values in fields.items()}
-            answer = _answer(name, row, row.get("score", NAN), latency)
+            answer = answer_of(name, row, row.get("score", NAN), latency)
             answers.append(answer)
             with self._counting:
                 self.health.add(latency)
             self._remember((name, answer.label or answer.value))
             if self.monitor is not None:
-                self.monitor.observe(_row_of(batch, i), row, latency)
+                self.monitor.observe(sample_at(batch, i), row, latency)
         return answers
 
     def outputs(self, samples: Samples) -> Fields:
@@ -367,22 +365,6 @@ class Engine:
         if self.monitor is not None:
             self.monitor.error(samples)
         return told
-
-
-def _length(samples: Samples) -> int:
-    """Samples of a batch that may be anything; 1 where that can't be told."""
-    rows = next(iter(samples.values()), ()) if isinstance(samples, Mapping) else samples
-    counted = isinstance(rows, list | tuple) or (isinstance(rows, np.ndarray) and rows.ndim > 0)
-    return min(max(len(rows), 1), MOST_REFUSED) if counted else 1  # type: ignore[arg-type]  # it has a length
-
-
-def _answer(name: str, row: dict[str, Any], score: float, latency: float) -> Answer:
-    get = row.get
-    return Answer(name, get("label", ""), score, get("scores", NO_SCORES), row, latency, get("value"))
-
-
-def _row_of(batch: Sample, i: int) -> Sample:
-    return {name: values[i] for name, values in batch.items()} if isinstance(batch, dict) else batch[i]
 
 
 def _opened(path: Path) -> tuple[Manifest, Path]:

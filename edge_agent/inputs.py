@@ -20,6 +20,8 @@ Sample = Array | dict[str, Array]
 
 FEW = 16
 """Values up to which Python's own sum finds NaN faster than numpy starts."""
+MOST_REFUSED = 1 << 16
+"""Samples without an answer that one refused batch counts for, at most."""
 SMALL = 4096
 """Values up to which a dot product finds NaN faster than looking at each; above, it may use several threads."""
 
@@ -164,6 +166,18 @@ class Signature:
             told = ", ".join(f"{name} {count}" for name, count in counts.items())
             raise InputError(f"inputs differ in the number of samples: {told}")
         return next(iter(counts.values())), found
+
+
+def length_of(samples: ArrayLike | Mapping[str, ArrayLike]) -> int:
+    """Samples of a batch that may be anything, at most ``MOST_REFUSED``; 1 where that can't be told."""
+    rows = next(iter(samples.values()), ()) if isinstance(samples, Mapping) else samples
+    counted = isinstance(rows, list | tuple) or (isinstance(rows, np.ndarray) and rows.ndim > 0)
+    return min(max(len(rows), 1), MOST_REFUSED) if counted else 1  # type: ignore[arg-type]  # it has a length
+
+
+def sample_at(batch: Sample, i: int) -> Sample:
+    """One sample of a checked batch."""
+    return {name: values[i] for name, values in batch.items()} if isinstance(batch, dict) else batch[i]
 
 
 def _only(sample: Mapping[str, ArrayLike], name: str) -> ArrayLike:
