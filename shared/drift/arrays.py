@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from shared.errors import ProfileError
+from shared.errors import ProfileError, one_line
 from shared.files import write_atomic
 
 Arrays = dict[str, NDArray[Any]]
@@ -21,6 +21,7 @@ Arrays = dict[str, NDArray[Any]]
 MAX_BYTES = 256 << 20
 """Most bytes that the arrays of one file may take in memory; checked before anything is unpacked."""
 MAX_ARRAYS = 65_536
+NUMBERS = "biuf"
 DAMAGED = (
     *(zipfile.BadZipFile, zlib.error, tokenize.TokenError, EOFError),
     *(ValueError, SyntaxError, TypeError, KeyError, NotImplementedError, OverflowError),
@@ -35,14 +36,31 @@ def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     return buffer.getvalue()
 
 
-def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+def numbers(values: ArrayLike) -> NDArray[np.float64]:
+    """``values`` as float64.
+
+    Raises:
+        ValueError: they are something else: text, dates, complex numbers, rows of different lengths.
+    """
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind in NUMBERS:
+            return array.astype(np.float64, copy=False)
+        if array.dtype.kind != "O":
+            raise ValueError(f"values are {array.dtype.name}")
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, OverflowError) as error:
+        raise ValueError(one_line(error)) from error
+
+
+def save_arrays(path: Path | str, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write ``arrays`` to ``path`` atomically.
 
     Raises:
         ProfileError: the file can't be written; nothing is left behind.
     """
     try:
-        write_atomic(path, pack(arrays))
+        write_atomic(Path(path), pack(arrays))
     except OSError as error:
         raise ProfileError(f"{path}: cannot be written ({error.strerror})") from error
 

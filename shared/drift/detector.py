@@ -89,10 +89,10 @@ class DriftDetector:
         replaced: float = 0.0,
         seed: int | None = None,
     ) -> None:
-        if not 1 < false_alarm_every < math.inf:
-            raise ProfileError(f"false_alarm_every must be a number of samples above 1, got {false_alarm_every}")
-        if not 1 <= window <= MAX_WINDOW:
-            raise ProfileError(f"window must be 1 to {MAX_WINDOW} samples, got {window}")
+        if not isinstance(false_alarm_every, int | float | np.number) or not 1 < false_alarm_every < math.inf:
+            raise ProfileError(f"false_alarm_every must be a number of samples above 1, got {false_alarm_every!r}")
+        if not isinstance(window, int | np.integer) or not 1 <= window <= MAX_WINDOW:
+            raise ProfileError(f"window must be a whole number from 1 to {MAX_WINDOW} samples, got {window!r}")
         self.profile = profile
         self.false_alarm_every = float(false_alarm_every)
         self.window = int(window)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from shared.drift.arrays import numbers
 from shared.drift.bins import CATEGORY, VALUE, Floats
 from shared.drift.prewhitening import NO_MEAN
 from shared.drift.profile import ReferenceProfile
@@ -46,8 +47,8 @@ class Encoder:
             InputError: it is no table of numbers with one column a watched scalar.
         """
         try:
-            rows = np.asarray(X, dtype=np.float64)
-        except (TypeError, ValueError) as error:
+            rows = numbers(X)
+        except ValueError as error:
             raise InputError(f"drift: rows must be numbers ({error})") from error
         if rows.ndim == 1 and (len(self.names) == 1 or rows.size == 0):
             rows = rows.reshape(-1, len(self.names))

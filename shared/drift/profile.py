@@ -15,7 +15,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import ArrayLike, NDArray
 
-from shared.drift.arrays import Arrays, load_arrays, save_arrays
+from shared.drift.arrays import Arrays, load_arrays, numbers, save_arrays
 from shared.drift.bins import CATEGORY, VALUE, Column, Floats, fit_category, fit_value
 from shared.drift.memory import Memory, fit_memory
 from shared.drift.profile_file import MAX_BINS, MAX_COLUMNS, columns_from, to_arrays
@@ -113,8 +113,8 @@ class ReferenceProfile:
             ProfileError: fewer than 50 rows, fewer than 10 values in a column, or arguments that don't fit.
         """
         try:
-            rows = np.asarray(X, dtype=np.float64)
-        except (TypeError, ValueError) as error:
+            rows = numbers(X)
+        except ValueError as error:
             raise ProfileError(f"a reference is a table of numbers, rows by columns ({error})") from error
         if rows.ndim == 1:
             rows = rows[:, None]
@@ -123,14 +123,16 @@ class ReferenceProfile:
         n, width = rows.shape
         if n < LEAST_ROWS:
             raise ProfileError(f"a reference of {n} rows; at least {LEAST_ROWS} are needed")
-        if not 4 <= bins <= MAX_BINS:
-            raise ProfileError(f"bins must be 4 to {MAX_BINS}, got {bins}")
+        if not isinstance(bins, int | np.integer) or not 4 <= bins <= MAX_BINS:
+            raise ProfileError(f"bins must be a whole number from 4 to {MAX_BINS}, got {bins!r}")
         names = tuple(names) if names is not None else tuple(f"x{k}" for k in range(width))
         families = tuple(families) if families is not None else ("inputs",) * width
         kinds = tuple(kinds) if kinds is not None else (VALUE,) * width
         for what, given in (("names", names), ("families", families), ("kinds", kinds)):
             if len(given) != width:
                 raise ProfileError(f"{len(given)} {what} for {width} columns; one each is needed")
+            if not all(isinstance(one, str) for one in given):
+                raise ProfileError(f"{what} must be text, got {', '.join(map(repr, given[:3]))}")
         unknown = set(kinds) - {VALUE, CATEGORY}
         if unknown:
             raise ProfileError(f"kind {min(unknown)!r} is neither {VALUE!r} nor {CATEGORY!r}")
@@ -246,7 +248,7 @@ class ReferenceProfile:
         memory = self.memories[self.scalar(names.index(name))] if name in names else None
         return max(memory.tau, 1.0) if memory is not None else 1.0
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write the profile as ``.npz``, atomically.
 
         Raises:

@@ -173,7 +173,7 @@ def test_cells_that_are_no_numbers_count_as_missing_and_are_told(drift, files, t
         (("--false-alarm-every", "often"), "expected a number of rows, or a duration like 90d"),
         (("--false-alarm-every", "90d"), "a duration needs the time of rows"),
         (("--false-alarm-every", "0"), "above 1"),
-        (("--window", "0"), "window must be 1 to"),
+        (("--window", "0"), "window must be a whole number from 1 to"),
         (("--tolerance", "-1"), "tolerance must be"),
         (("--replaced", "1"), "replaced must be"),
         (("--independent",), "--time"),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shared.drift import ReferenceProfile
+from shared.drift import DriftDetector, ReferenceProfile
 from shared.drift.arrays import load_arrays, save_arrays
-from shared.errors import ProfileError
+from shared.errors import InputError, ProfileError
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +159,44 @@ def test_a_file_with_python_objects_is_refused(tmp_path):
         load_arrays(path)
     save_arrays(path, {"a": np.arange(3)})
     assert load_arrays(path)["a"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("X", "arguments"),
+    [
+        ([[10**400]] * 60, {}),
+        (np.ones((60, 1), complex), {}),
+        (np.array(["2024-01-01"] * 60, "datetime64[D]"), {}),
+        ([["a"]] * 60, {}),
+        ([[1.0], [1.0, 2.0]] * 30, {}),
+        (np.arange(60.0), {"bins": 16.5}),
+        (np.arange(60.0), {"names": [1]}),
+        (np.arange(60.0), {"kinds": [None]}),
+    ],
+)
+def test_what_is_no_table_of_numbers_or_no_argument_is_refused_in_a_line(X, arguments):
+    with pytest.raises(ProfileError) as failed:
+        ReferenceProfile.fit(X, **arguments)
+    assert "\n" not in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"window": 2.5}, {"window": "32"}, {"false_alarm_every": "90d"}, {"false_alarm_every": None}]
+)
+def test_a_knob_that_is_no_number_is_refused(arguments):
+    with pytest.raises(ProfileError, match=next(iter(arguments))):
+        DriftDetector(ReferenceProfile.fit(np.arange(60.0)), **arguments)
+
+
+def test_rows_that_no_float_can_hold_are_refused_and_the_next_are_served():
+    detector = DriftDetector(ReferenceProfile.fit(np.arange(60.0)))
+    for wrong in ([[10**400]], np.ones((3, 1), complex), [["x"]]):
+        with pytest.raises(InputError, match="numbers"):
+            detector.update(wrong)
+    assert detector.update([[1], [2]]).samples == 2
+
+
+def test_a_path_may_be_text(tmp_path):
+    profile = ReferenceProfile.fit(np.arange(60.0))
+    profile.save(str(tmp_path / "p.npz"))
+    assert ReferenceProfile.load(str(tmp_path / "p.npz")).digest == profile.digest
