@@ -251,6 +251,8 @@ class Engine:
             refused = 1  # what fails from here on fails as one call
             if ids is not None and len(ids) != count:
                 raise InputError(f"{len(ids)} ids for {count} samples")
+            if ids is not None and not all(isinstance(one, str) for one in ids):
+                raise InputError("an answer's id is text")
             if not count:
                 return []
             fields = self._steps.many(batch, count)

@@ -1,6 +1,7 @@
 """A model file that ends the process which loads it."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,8 @@ from cloud_trainer.trial import try_file
 from cloud_trainer.wrap import read_files
 from shared.errors import BackendError
 from tests.edge_agent.backends.models import mlp_onnx
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -42,3 +45,15 @@ def test_a_file_that_never_ends_loading_is_refused(file, monkeypatch):
     monkeypatch.setattr(trial, "COMMAND", [sys.executable, "-c", "import time; time.sleep(60)"])
     with pytest.raises(BackendError, match=r"still loading it after 0.2 s"):
         try_file(file, seconds=0.2)
+
+
+def test_what_lies_in_the_working_directory_is_not_run(file, tmp_path, monkeypatch):
+    """Models are unpacked from archives of strangers, and packaged where they lie."""
+    place = tmp_path / "downloaded"
+    place.mkdir()
+    for name in ("edge_agent", "numpy"):
+        (place / f"{name}.py").write_text(f"open({str(place / 'ran')!r}, 'w')")
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    try_file(file)
+    assert not (place / "ran").exists()

@@ -530,4 +530,6 @@ def test_a_refused_batch_counts_its_samples(one):
 def test_an_id_that_is_no_text_is_refused(one):
     with pytest.raises(InputError, match="an answer's id is text, got list"):
         one.infer(digits(1, seed=3)[0][0], id=["z"])
+    with pytest.raises(InputError, match="an answer's id is text"):
+        one.infer_batch(digits(2, seed=3)[0], ids=["a", ["z"]])
     assert one.feedback("nobody", LABELS[0]) is None

@@ -217,3 +217,12 @@ def test_a_baseline_refuses_arrays_that_do_not_belong_together(make):
     for name, value in (("format", np.array([2])), ("learned", np.array([0])), ("watch/format", np.array([9]))):
         with pytest.raises(ProfileError):
             Baseline.from_arrays({**arrays, name: value}, binding)
+
+
+def test_samples_rejected_before_the_first_answer_survive_a_restart(make):
+    first, second = make(), make()
+    first.error(30)
+    second.restore(first.to_bytes())
+    feed(second, stream(200, 1))
+    assert second.ready
+    assert second._baseline.rejected == 30

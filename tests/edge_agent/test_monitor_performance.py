@@ -252,6 +252,19 @@ def test_an_alarm_about_the_inputs_stands_when_the_variant_changes_and_one_about
     assert other.monitor.report().alarm is stands
 
 
+def test_a_latched_alarm_stands_when_the_variant_changes_though_the_evidence_has_fallen(release):
+    one, other = (Engine.load(release, variant=variant) for variant in ("fp32-onnx", "int8-onnx"))
+    for sample in digits(600, seed=12, contrast=0.4, noise=50.0)[0]:
+        one.infer(sample)
+    assert one.monitor.report().alarm
+    one.monitor._detector.acknowledge()  # what was gathered is gone, as after a long quiet time
+    assert one.monitor.report().evidence < 1
+    assert other.monitor.carry(one.monitor)
+    assert other.monitor.report().alarm
+    other.monitor.acknowledge()
+    assert not other.monitor.alarm
+
+
 def test_feedback_reaches_the_monitor(release):
     engine = Engine.load(release, variant="fp32-onnx")
     x, y = digits(50, seed=13)
