@@ -138,3 +138,20 @@ def test_another_quantization_in_the_manifest_is_refused(files):
 def test_an_error_without_a_word_is_explained():
     assert "too little memory" in said(RuntimeError())
     assert said(RuntimeError("tensor 3")) == "tensor 3"
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_batches_are_of_the_model_that_was_loaded_whatever_became_of_the_file(files, tmp_path, gone):
+    model = MODELS["mlp"]
+    path = tmp_path / "model.tflite"
+    path.write_bytes((files / "mlp.tflite").read_bytes())
+    backend = opened(path, "mlp")
+    path.unlink()
+    if not gone:
+        data = bytearray((files / "mlp.tflite").read_bytes())
+        at = data.find(B1.tobytes())
+        data[at : at + B1.nbytes] = (B1 + 100).tobytes()
+        path.write_bytes(data)
+    for n in (3, 4):
+        feeds = model.feeds(n)
+        np.testing.assert_allclose(backend.run(feeds)["y"], model.reference(feeds)["y"], atol=1e-5)

@@ -69,6 +69,17 @@ def test_one_preempted_call_decides_nothing():
     assert times.run_seconds(0.0) < 1.3 * cnn(1)
 
 
+def test_the_first_two_batches_open_what_batches_need_and_are_forgotten():
+    times = ServiceTimes()
+    for _ in range(10):
+        times.add(1, mlp(1), 0.0)
+    for _ in range(2):
+        times.add(8, 0.03, 0.0)
+    for _ in range(6):
+        times.add(8, mlp(8), 0.0)
+    assert times.gain == pytest.approx(mlp(1) / (mlp(8) / 8), rel=1e-6)
+
+
 def test_the_first_call_warms_up_and_is_forgotten():
     times = ServiceTimes()
     times.add(1, 5.0, 0.0)

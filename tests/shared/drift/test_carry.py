@@ -118,12 +118,15 @@ def test_categories_with_other_bets_begin_anew_also_after_a_restart():
     one = DriftDetector(ReferenceProfile.join(inputs, outputs(3, 1)))
     profile = ReferenceProfile.join(inputs, outputs(5, 2))
     other = DriftDetector(profile)
-    one.update(np.column_stack((rng.normal(size=640), np.zeros(640), rng.random(640), rng.integers(0, 3, 640))))
+    often = rng.random(640) < 0.6
+    one.update(np.column_stack((rng.normal(size=640), often, rng.random(640), rng.integers(0, 3, 640))))
     other.carry(one, inputs.names)
     again = DriftDetector.from_bytes(profile, other.to_bytes())
-    rows = np.column_stack((rng.normal(size=320), np.zeros(320), rng.random(320), rng.integers(0, 5, 320)))
+    often = rng.random(320) < 0.6
+    rows = np.column_stack((rng.normal(size=320), often, rng.random(320), rng.integers(0, 5, 320)))
     for detector in (other, again):
         detector.update(rows)
+    assert 0 < other.status.evidences["c"] < 1
     assert again.status.evidences == pytest.approx(other.status.evidences)
 
 
