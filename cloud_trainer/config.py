@@ -42,23 +42,98 @@ Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
 
 
-class DataConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the data is. ``npz``: a file with arrays ``x`` and ``y``; ``python``: ``factory = "module:function"``,
-    called with the task, gives the splits itself (see ``cloud_trainer.data.Splits``)."""
+KINDS = (
+    "image-classification", "image-anomaly", "tabular-classification", "tabular-regression", "series-classification",
+    "forecasting", "audio-classification", "text-classification", "recommendation",
+)  # fmt: skip
+Kind = Literal[
+    "image-classification", "image-anomaly", "tabular-classification", "tabular-regression", "series-classification",
+    "forecasting", "audio-classification", "text-classification", "recommendation",
+]  # fmt: skip
 
-    format: Literal["npz", "python"]
+
+class DataConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the data is, what is what in it, and how it is split.
+
+    ``format``: ``npz`` (arrays ``x``, ``y``), ``csv`` or ``parquet`` (one row a sample), ``jsonl``, ``image-folder``
+    and ``audio-folder`` (a folder for each class), ``python`` (``factory = "module:function"``, called with the task,
+    gives the splits itself: see ``cloud_trainer.data.Splits``).
+
+    Columns by name: ``target`` the truth, ``text`` the text, ``group`` what must not be on both sides of a split
+    (speaker, machine, patient), ``time`` what orders the rows, ``item`` and ``user`` of recommendations;
+    ``columns`` the features (none named: all others), ``ignore`` what is left out, ``categorical`` numbers that only
+    name something.
+
+    ``window`` and ``step``: rows of a series that make one sample, and from one sample to the next. ``history`` and
+    ``horizon``: of forecasts, time steps that are seen and foretold. ``sample_rate`` (Hz), ``seconds``: of sounds.
+    """
+
+    format: Literal["npz", "csv", "parquet", "jsonl", "image-folder", "audio-folder", "python"]
     path: str = ""
     factory: str = ""
+    target: str = ""
+    text: str = ""
+    group: str = ""
+    time: str = ""
+    user: str = ""
+    item: str = ""
+    columns: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()  # of the columns, where a CSV file has no header; of the classes, where npz has none
+    separator: str = ""  # of a CSV file; empty: found
+    split: Literal["auto", "random", "group", "time"] = "auto"
     reference_share: Share = 0.25
     test_share: Share = 0.2
+    window: Annotated[int, Meta(ge=0)] = 0
+    step: Annotated[int, Meta(ge=0)] = 0
+    history: Positive = 48
+    horizon: Positive = 1
+    sample_rate: Annotated[int, Meta(ge=0)] = 0  # 0: that of most files
+    seconds: Annotated[float, Meta(ge=0)] = 0.0  # 0: the length of most files
+    image_size: tuple[Positive, ...] = ()  # (height, width) that images of other sizes are brought to
+    strict: bool = False  # a finding of the data checks stops the training
+
+
+class FeatureConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is made of raw columns, and what of that is kept. ``select``: by ``mutual-information`` with the target,
+    by ``permutation`` importance on the validation split, or ``none``. ``max_features``: at most so many; 0: any."""
+
+    engineer: bool = True
+    select: Literal["permutation", "mutual-information", "none"] = "permutation"
+    max_features: Annotated[int, Meta(ge=0)] = 0
+    lags: tuple[Positive, ...] = ()  # time steps back; none: chosen by the kind of task
+    rolling: tuple[Positive, ...] = ()  # sizes of windows; none: chosen
+    bands: Annotated[int, Meta(ge=0)] = 0  # of spectra and log-mel; 0: chosen
+    buckets: Annotated[int, Meta(ge=0)] = 0  # of hashed n-grams; 0: chosen
+    max_length: Annotated[int, Meta(ge=0)] = 0  # tokens of a text; 0: chosen
 
 
 class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Sizes. The student's width is the largest whose MACs are at most ``mac_share`` of the teacher's."""
+    """Sizes, and where the networks come from.
 
+    The student is the best (or, without ``search``, the widest) that keeps to every limit: ``mac_share`` of the
+    teacher's MACs, ``max_macs``, ``max_bytes`` (of its int8 weights), ``p99_ms`` on a ``device`` class of
+    ``cloud_trainer.hardware``. ``teacher`` and ``student`` name a family of the zoo (``cloud_trainer.models``) or
+    ``auto``; ``teacher_factory`` and ``student_factory``, ``module:function`` called with the shape of a sample and the
+    number of outputs, give an ``nn.Module`` of one's own.
+    """
+
+    teacher: str = "auto"
+    student: str = "auto"
+    teacher_factory: str = ""
+    student_factory: str = ""
     teacher_width: Positive = 32
+    ensemble: Positive = 1  # teachers whose answers are averaged
     mac_share: Annotated[float, Meta(gt=0, le=1)] = 0.1
+    max_macs: Annotated[int, Meta(ge=0)] = 0  # 0: no limit
+    max_bytes: Annotated[int, Meta(ge=0)] = 0
+    p99_ms: Annotated[float, Meta(ge=0)] = 0.0
+    device: str = "raspberry-pi-4"
     embedding: Positive = 32
+    search: bool = False
+    search_trials: Positive = 9
+    search_epochs: Positive = 2  # of the first round; each next one has three times as many for a third of the trials
 
 
 class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,22 +146,45 @@ class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
     learning_rate: Annotated[float, Meta(gt=0)] = 3e-3
     weight_decay: Annotated[float, Meta(ge=0)] = 1e-4
     threads: Annotated[int, Meta(ge=0)] = 0  # 0: all
+    patience: Annotated[int, Meta(ge=0)] = 0  # epochs without a better validation score that end it; 0: none do
+    label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    class_weights: bool = False  # rare classes count as much as frequent ones
+    augment: bool = (
+        False  # what fits the kind of task: shifts and flips, noise, time and frequency masks, dropped words
+    )
+    corrupt: Annotated[float, Meta(ge=0, le=1)] = 0.0  # share of samples that are corrupted: noise, blur, fog, gaps
+    clip_norm: Annotated[float, Meta(ge=0)] = 0.0  # of the gradient; 0: unlimited
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 (else fp16) on a GPU, fp32 on a CPU
+    compile: Literal["auto", "always", "never"] = "auto"  # auto: on a GPU
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    checkpoint_seconds: Annotated[float, Meta(ge=0)] = 30.0  # between checkpoints; 0: after every epoch
 
 
 class DistillConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Hinton et al. 2015 (arXiv 1503.02531): softened teacher scores beside the labels."""
+    """Hinton et al. 2015 (arXiv 1503.02531): softened teacher scores beside the labels. ``feature_weight``: of the
+    distance between the embeddings of both, where their shapes allow (Romero et al. 2015, arXiv 1412.6550).
+    ``compare``: also train the same student without its teacher, and report what the teacher bought."""
 
     temperature: Annotated[float, Meta(gt=0)] = 4.0
     teacher_weight: Annotated[float, Meta(ge=0, le=1)] = 0.7
+    feature_weight: Annotated[float, Meta(ge=0)] = 0.0
+    compare: bool = False
 
 
 class ExportConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """What to export. An int8 variant more than ``gate_points`` percentage points below its fp32 student is left out,
-    with the reason in the report."""
+    """What to export. A variant whose score is more than ``gate_points`` percentage points below its fp32 student's is
+    repaired, by quantization-aware training (``qat``) and then by keeping the layers that lose most in float
+    (``mixed``), and only then left out, with the reason in the report. ``precisions`` beside fp32: ``int8``, ``fp16``,
+    ``weight8`` and ``weight4`` (weights only). ``prune``: share of the channels that are cut off beforehand."""
 
     runtimes: tuple[Literal["onnxruntime", "litert"], ...] = ("onnxruntime", "litert")
+    precisions: tuple[Literal["int8", "fp16", "weight8", "weight4"], ...] = ("int8",)
     gate_points: Annotated[float, Meta(gt=0)] = 1.0
     calibration_samples: Positive = 256
+    qat: bool = True
+    qat_epochs: Positive = 3
+    mixed: bool = True
+    prune: Annotated[float, Meta(ge=0, lt=1)] = 0.0
 
 
 class RetrainConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -118,9 +216,10 @@ class TaskConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """The whole ``task.toml``."""
 
     name: Name
-    kind: Literal["image-classification"]
+    kind: Kind
     data: DataConfig
     seed: Annotated[int, Meta(ge=0, lt=1 << 31)] = 0
+    features: FeatureConfig = FeatureConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     distill: DistillConfig = DistillConfig()

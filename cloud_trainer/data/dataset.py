@@ -21,18 +21,29 @@ from shared.errors import DataError
 
 
 class Dataset(Struct, frozen=True, eq=False):
-    """``x`` (n, *shape) as the sensor gives it, ``y`` (n,) int class indices, ``labels`` the classes' names."""
+    """Samples and their truth.
+
+    ``x`` (n, *shape) as the sensor gives it: numbers, or ``str`` objects (n,) for text and (n, columns) for rows that
+    have words in them. ``y`` (n,) int64 class indices of ``labels``; or float32 (n,) or (n, k) numbers, without labels.
+    ``columns`` names the last axis of ``x``. ``groups`` (n,) str: samples of one group belong together. ``times`` (n,)
+    float64 seconds since 1970, or any other number that orders them.
+    """
 
     x: NDArray[Any]
-    y: NDArray[np.int64]
-    labels: tuple[str, ...]
+    y: NDArray[Any]
+    labels: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    groups: NDArray[Any] | None = None
+    times: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
 
     def take(self, index: NDArray[Any]) -> Dataset:
         """The samples at ``index`` (m,) int or (n,) bool."""
-        return Dataset(self.x[index], self.y[index], self.labels)
+        groups = None if self.groups is None else self.groups[index]
+        times = None if self.times is None else self.times[index]
+        return Dataset(self.x[index], self.y[index], self.labels, self.columns, groups, times)
 
 
 class Splits(Struct, frozen=True, eq=False):
