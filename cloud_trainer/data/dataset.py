@@ -26,7 +26,8 @@ class Dataset(Struct, frozen=True, eq=False):
     ``x`` (n, *shape) as the sensor gives it: numbers, or ``str`` objects (n,) for text and (n, columns) for rows that
     have words in them. ``y`` (n,) int64 class indices of ``labels``; or float32 (n,) or (n, k) numbers, without labels.
     ``columns`` names the last axis of ``x``. ``groups`` (n,) str: samples of one group belong together. ``times`` (n,)
-    float64 seconds since 1970, or any other number that orders them.
+    float64 seconds since 1970, or any other number that orders them. ``rate``: samples a second, of sounds and sensors;
+    0: unknown.
     """
 
     x: NDArray[Any]
@@ -35,6 +36,7 @@ class Dataset(Struct, frozen=True, eq=False):
     columns: tuple[str, ...] = ()
     groups: NDArray[Any] | None = None
     times: NDArray[np.float64] | None = None
+    rate: float = 0.0
 
     def __len__(self) -> int:
         return len(self.y)
@@ -43,7 +45,7 @@ class Dataset(Struct, frozen=True, eq=False):
         """The samples at ``index`` (m,) int or (n,) bool."""
         groups = None if self.groups is None else self.groups[index]
         times = None if self.times is None else self.times[index]
-        return Dataset(self.x[index], self.y[index], self.labels, self.columns, groups, times)
+        return Dataset(self.x[index], self.y[index], self.labels, self.columns, groups, times, self.rate)
 
 
 class Splits(Struct, frozen=True, eq=False):

@@ -1,0 +1,97 @@
+"""A kind of task: what is special about images, tables, sounds, ... Everything else of a training is the same for all.
+
+:mod:`cloud_trainer.train` asks a kind, in this order: :meth:`Kind.prepare` (samples -> pipeline and targets),
+:meth:`Kind.objective`, :meth:`Kind.teachers` and :meth:`Kind.students` (networks to begin with), :meth:`Kind.augment`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from cloud_trainer.config import TaskConfig
+from cloud_trainer.data import Splits
+from cloud_trainer.models.base import Architecture
+from cloud_trainer.objectives import Objective
+from shared.manifest import SampleSpec
+from shared.pipeline.bind import run_arrays
+from shared.pipeline.spec import Pipeline
+
+Augment = Callable[[Tensor, Generator], Tensor]
+"""A batch of encoded samples (b, *input) of the training split -> the same, altered; never in place."""
+
+
+class Feature(Struct, frozen=True):
+    """One candidate of feature engineering, for the report: what it is, how much it told (``importance``, in the unit
+    of ``FeatureTable.measure``; ``None`` where nobody measured), whether the model gets it, and why."""
+
+    name: str
+    importance: float | None
+    kept: bool
+    why: str
+
+
+class FeatureTable(Struct, frozen=True):
+    """Every candidate, the most telling first. ``measure`` says what ``importance`` is and how it was found."""
+
+    features: tuple[Feature, ...] = ()
+    measure: str = ""
+
+
+class Prepared(Struct, frozen=True, eq=False):
+    """What a kind makes of the splits. ``pipeline`` is whole: fitted on the train split, decode and postprocess too.
+    ``answer``: what the model file's first output is called (``logits`` of a classifier). ``targets`` turns a part's
+    ``y`` into what the network learns: int64 classes (n,), or float32 (n, outputs)."""
+
+    sample: SampleSpec
+    pipeline: Pipeline
+    outputs: int
+    answer: str = "logits"
+    targets: Callable[[NDArray[Any]], NDArray[Any]] = np.asarray
+    features: FeatureTable = FeatureTable()
+    notes: tuple[str, ...] = ()
+
+    def encode(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Raw samples (n, *sample shape) -> the model's input (n, *input), float32 or int64 token ids."""
+        encoded = run_arrays(self.pipeline, x)
+        return encoded.astype(np.int64 if encoded.dtype.kind in "iu" else np.float32, copy=False)
+
+
+class Kind(ABC):
+    """One kind of task; stateless."""
+
+    name: ClassVar[str]
+    """As in ``task.toml``."""
+    task: ClassVar[str]
+    """As in the manifest: which answers a device gives (``edge_agent.tasks``)."""
+
+    @abstractmethod
+    def prepare(self, task: TaskConfig, splits: Splits) -> Prepared:
+        """Fit the pipeline on the train split (features are chosen on the validation split).
+
+        Raises:
+            DataError: the samples are not of this kind.
+        """
+
+    @abstractmethod
+    def objective(self, task: TaskConfig, prepared: Prepared, splits: Splits) -> Objective:
+        """What is trained for."""
+
+    @abstractmethod
+    def teachers(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
+        """The teacher, or the members of an ensemble, for encoded samples (*input_shape)."""
+
+    @abstractmethod
+    def students(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
+        """Families to choose the student from, the default first; their widths are set by the budget."""
+
+    def augment(self, task: TaskConfig, prepared: Prepared) -> Augment | None:
+        """How training samples are altered; ``None``: not at all."""
+        del task, prepared
+        return None
