@@ -1,0 +1,64 @@
+"""Whether an answer is right, for every kind of task: what the paired tests of the gates count.
+
+Classes and anomalies are right or wrong. A number is right when it is within a distance of the truth that the parent
+keeps for half of the old hold-out; a ranking when the truth is among its first ten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud_trainer.evaluate import best_variant, run_batch
+from shared.errors import DataError
+from shared.manifest import load_manifest
+
+FIRST = 10
+"""Places of a ranking that count."""
+
+Fields = Mapping[str, NDArray[Any]]
+
+
+def distances(fields: Fields, truth: NDArray[Any]) -> NDArray[np.float64]:
+    """(n,) mean absolute distance of an answer's numbers from the truth (n,) or (n, k); the middle one of quantiles.
+
+    >>> distances({"value": np.array([[1.0, 4.0]])}, np.array([[2.0, 2.0]])).tolist()
+    [1.5]
+    """
+    value = np.asarray(fields["value"], np.float64).reshape(len(truth), -1)
+    wanted = np.asarray(truth, np.float64).reshape(len(truth), -1)
+    if value.shape[1] != wanted.shape[1] and value.shape[1] % wanted.shape[1] == 0:
+        quantiles = value.shape[1] // wanted.shape[1]
+        value = value.reshape(len(value), -1, quantiles)[:, :, quantiles // 2]
+    found: NDArray[np.float64] = np.abs(value - wanted).mean(axis=1)
+    return found
+
+
+def right(task: str, fields: Fields, truth: NDArray[Any], within: float) -> NDArray[np.bool_]:
+    """(n,) whether each answer is right. ``task``: as in the manifest; ``within``: of numbers, see :func:`distances`."""
+    if task == "ranking":
+        first = np.asarray(fields["ranked"])[:, :FIRST]
+        found: NDArray[np.bool_] = (first == truth[:, None]).any(axis=1)
+    elif task in {"regression", "forecast"}:
+        found = distances(fields, truth) <= within
+    elif task == "anomaly":
+        found = np.asarray(fields["flag"]).astype(bool) == truth.astype(bool)
+    else:
+        found = np.asarray(fields["index"]) == truth
+    return found
+
+
+def answers_of(release: Path, x: NDArray[Any], labels: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    """What the release's best variant answers to ``x`` (n, *sample shape).
+
+    Raises:
+        DataError: the release has other labels, so that its answers can't be compared.
+    """
+    manifest = load_manifest(release)
+    if manifest.labels != labels:
+        raise DataError(f"release {manifest.name}/{manifest.version} has other labels than the data; cannot compare")
+    return run_batch(manifest, release, best_variant(manifest), x)
