@@ -39,7 +39,7 @@ def distances(fields: Fields, truth: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def right(task: str, fields: Fields, truth: NDArray[Any], within: float) -> NDArray[np.bool_]:
-    """(n,) whether each answer is right. ``task``: as in the manifest; ``within``: of numbers, see :func:`distances`."""
+    """(n,) whether each answer is right. ``task``: the manifest's; ``within``: of numbers, see :func:`distances`."""
     if task == "ranking":
         first = np.asarray(fields["ranked"])[:, :FIRST]
         found: NDArray[np.bool_] = (first == truth[:, None]).any(axis=1)

@@ -34,6 +34,7 @@ from cloud_trainer.package import (
     measure,
     profiles,
     staging,
+    watch_of,
     write_golden,
 )
 from cloud_trainer.progress import WARNING, Progress, silent, within
@@ -147,7 +148,7 @@ def train_release(
         references = {"default": ("reference", splits.reference.x)}
         references |= {b.name: (b.name, parts[b.name]) for b in manifest.baselines[1:]}
         truth = {"default": splits.reference.y} | {share.device: share.held_out.y for share in shares}
-        profile = profiles(sample, len(manifest.labels), kept, references, truth, manifest.labels)
+        profile = profiles(watch_of(manifest, kept[0], "reference"), kept, references, truth, manifest.labels)
         write_golden(release, splits.test.x, kept, "test")
         chance = chance_warning(_best(manifest, kept).outputs["test"]["index"], splits.test.y, manifest.labels)
         if chance is not None:

@@ -78,7 +78,8 @@ def spotted(image: Image, other: Image, rng: np.random.Generator) -> Image:
     strength = rng.choice([-1, 1]) * rng.uniform(0.15, 0.6)
     row, column = rng.uniform(0, height), rng.uniform(0, width)
     spot = strength * np.exp(-((down - row) ** 2 + (along - column) ** 2) / (2 * size**2))
-    return (image + (spot if image.ndim == 2 else spot[..., None])).astype(np.float32)
+    out: Image = (image + (spot if image.ndim == 2 else spot[..., None])).astype(np.float32)
+    return out
 
 
 def flattened(image: Image, other: Image, rng: np.random.Generator) -> Image:
