@@ -152,6 +152,7 @@ class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
     augment: bool = (
         False  # what fits the kind of task: shifts and flips, noise, time and frequency masks, dropped words
     )
+    mirror: bool = False  # images that are mirrored stay what they are
     corrupt: Annotated[float, Meta(ge=0, le=1)] = 0.0  # share of samples that are corrupted: noise, blur, fog, gaps
     clip_norm: Annotated[float, Meta(ge=0)] = 0.0  # of the gradient; 0: unlimited
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 (else fp16) on a GPU, fp32 on a CPU

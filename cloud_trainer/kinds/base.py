@@ -11,12 +11,14 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from msgspec import Struct
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
 from cloud_trainer.config import TaskConfig
 from cloud_trainer.data import Dataset, Splits
+from cloud_trainer.fit import answers
 from cloud_trainer.models.base import Architecture
 from cloud_trainer.objectives import Objective
 from shared.manifest import SampleSpec
@@ -103,6 +105,17 @@ class Kind(ABC):
         """The release's pipeline, where some of it can only be fitted once there is a student (in evaluation mode)."""
         del task, student, splits
         return prepared.pipeline
+
+    def feature_weight(self, task: TaskConfig) -> float:
+        """How much a student is drawn towards its teacher's embedding."""
+        return task.distill.feature_weight
+
+    def graded(
+        self, prepared: Prepared, model: nn.Module, splits: Splits, part: Dataset
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """What ``model`` answers to ``part``, and what would be right: both as the objective's ``score`` takes them."""
+        del splits
+        return answers(model, torch.from_numpy(prepared.encode(part.x))).numpy(), prepared.targets(part.y)
 
     def trees(self, task: TaskConfig, prepared: Prepared) -> bool:
         """Whether gradient-boosted trees on the encoded samples are worth a try, as teacher and as student."""
