@@ -1,8 +1,7 @@
 """A convolutional autoencoder for images (and spectra) in which something may be wrong: what it cannot redraw is new.
 
 Stages of a strided convolution down to a map of about 4 x 4, a dense bottleneck (the embedding), and the way back by
-nearest-neighbour resizing and convolutions, which leaves no checkerboard (Odena et al. 2016,
-doi 10.23915/distill.00003).
+doubling every value and convolutions, which leaves no checkerboard (Odena et al. 2016, doi 10.23915/distill.00003).
 """
 
 from __future__ import annotations
@@ -25,10 +24,15 @@ class Autoencoder(PictureArchitecture, frozen=True, kw_only=True, tag="autoencod
     def maps(self) -> tuple[tuple[int, int], ...]:
         """Height and width of the picture and of every stage's map."""
         sizes = [self.sides]
-        for _ in range(self.stages):
+        for stride in self.strides:
             height, width = sizes[-1]
-            sizes.append(((height + 1) // 2, (width + 1) // 2))
+            sizes.append((-(-height // stride), -(-width // stride)))
         return tuple(sizes)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Of every stage's convolution."""
+        return (self.stride, *(2,) * (self.stages - 1))
 
     def network(self) -> Redrawer:
         """A :class:`Redrawer`.
@@ -41,22 +45,35 @@ class Autoencoder(PictureArchitecture, frozen=True, kw_only=True, tag="autoencod
         return Redrawer(self)
 
 
+class Enlarged(nn.Module):
+    """Every value ``times`` x ``times``, cut to ``size``: resizing by a whole number is the same in every runtime."""
+
+    def __init__(self, times: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.times, self.size = times, size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, channels, h, w) -> (n, channels, *size)."""
+        x = nn.functional.interpolate(x, scale_factor=float(self.times), mode="nearest")
+        return x[:, :, : self.size[0], : self.size[1]]
+
+
 class Redrawer(nn.Module):
     """``forward(x)`` -> (the picture again (n, prod(input)), embedding (n, embedding): the bottleneck)."""
 
     def __init__(self, architecture: Autoencoder) -> None:
         super().__init__()
         self.architecture = architecture
-        maps = architecture.maps
+        maps, strides = architecture.maps, architecture.strides
         channels = [architecture.channels, *(architecture.width * 2**i for i in range(len(maps) - 1))]
         down: list[nn.Module] = []
         up: list[nn.Module] = []
         for i in range(1, len(maps)):
-            down += [*convolution(channels[i - 1], channels[i], 2), nn.ReLU()]
+            down += [*convolution(channels[i - 1], channels[i], strides[i - 1]), nn.ReLU()]
             for _ in range(architecture.depth - 1):
                 down += [*convolution(channels[i], channels[i]), nn.ReLU()]
             narrow = max(channels[i - 1], architecture.width)
-            up = [nn.Upsample(maps[i - 1], mode="nearest"), *convolution(channels[i], narrow), nn.ReLU(), *up]
+            up = [Enlarged(strides[i - 1], maps[i - 1]), *convolution(channels[i], narrow), nn.ReLU(), *up]
         self.down, self.up = nn.Sequential(*down), nn.Sequential(*up)
         self.smallest = (channels[-1], *maps[-1])
         self.embed = nn.Linear(math.prod(self.smallest), architecture.embedding)
