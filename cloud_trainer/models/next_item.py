@@ -48,9 +48,7 @@ class ItemNetwork(nn.Module):
         nn.init.normal_(self.table.weight, std=width**-0.5)
         if architecture.mix == "transformer":
             self.encoder = Encoder(architecture.input[0], width, architecture.depth, architecture.heads)
-        self.point = nn.Sequential(
-            nn.Linear(2 * width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)
-        )
+        self.point = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
         if architecture.tied:
             self.bias = nn.Parameter(torch.zeros(architecture.outputs))
         else:
