@@ -31,7 +31,7 @@ class BandPower(ArrayOperation, frozen=True, tag="band_power"):
     ``sample_rate`` 1 makes ``edges`` cycles a time step.
 
     >>> BandPower(sample_rate=8.0, edges=(0.5, 2.0, 4.0))(np.cos(np.pi * np.arange(16) / 4)[None]).round(2) + 0.0
-    array([[ -1.39, -23.03]], dtype=float32)
+    array([[ -1.1 , -23.03]], dtype=float32)
     """
 
     sample_rate: Annotated[float, Meta(gt=0)]
