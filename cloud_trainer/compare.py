@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud_trainer.evaluate import best_variant, run_batch
+from cloud_trainer.evaluation import Judge, best_variant, run_batch
+from cloud_trainer.evaluation.figures import point
 from shared.errors import DataError
 from shared.manifest import load_manifest
 
@@ -23,29 +24,21 @@ FIRST = 10
 Fields = Mapping[str, NDArray[Any]]
 
 
-def distances(fields: Fields, truth: NDArray[Any]) -> NDArray[np.float64]:
-    """(n,) mean absolute distance of an answer's numbers from the truth (n,) or (n, k); the middle one of quantiles.
-
-    >>> distances({"value": np.array([[1.0, 4.0]])}, np.array([[2.0, 2.0]])).tolist()
-    [1.5]
-    """
-    value = np.asarray(fields["value"], np.float64).reshape(len(truth), -1)
-    wanted = np.asarray(truth, np.float64).reshape(len(truth), -1)
-    if value.shape[1] != wanted.shape[1] and value.shape[1] % wanted.shape[1] == 0:
-        quantiles = value.shape[1] // wanted.shape[1]
-        value = value.reshape(len(value), -1, quantiles)[:, :, quantiles // 2]
-    found: NDArray[np.float64] = np.abs(value - wanted).mean(axis=1)
+def distances(judge: Judge, fields: Fields, truth: NDArray[Any]) -> NDArray[np.float64]:
+    """(n,) mean absolute distance of an answer's numbers from the truth (n,) or (n, k)."""
+    gap = np.abs(point(judge, np.asarray(fields["value"]), truth) - truth)
+    found: NDArray[np.float64] = gap.reshape(len(truth), -1).mean(axis=1)
     return found
 
 
-def right(task: str, fields: Fields, truth: NDArray[Any], within: float) -> NDArray[np.bool_]:
-    """(n,) whether each answer is right. ``task``: the manifest's; ``within``: of numbers, see :func:`distances`."""
-    if task == "ranking":
+def right(judge: Judge, fields: Fields, truth: NDArray[Any], within: float) -> NDArray[np.bool_]:
+    """(n,) whether each answer is right. ``within``: of numbers, see :func:`distances`."""
+    if judge.family == "ranking":
         first = np.asarray(fields["ranked"])[:, :FIRST]
         found: NDArray[np.bool_] = (first == truth[:, None]).any(axis=1)
-    elif task in {"regression", "forecast"}:
-        found = distances(fields, truth) <= within
-    elif task == "anomaly":
+    elif judge.family == "numbers":
+        found = distances(judge, fields, truth) <= within
+    elif judge.family == "anomaly":
         found = np.asarray(fields["flag"]).astype(bool) == truth.astype(bool)
     else:
         found = np.asarray(fields["index"]) == truth

@@ -20,7 +20,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from cloud_trainer.evaluate import figures, fit_temperature, held_out, run_batch, run_variant
+from cloud_trainer.evaluation import Judge, answer_of, figures, fit_temperature, held_out, run_batch, run_variant
 from edge_agent.steps import plain
 from shared.drift import HeldOut, ProfileSet, ReferenceProfile, WatchSpec
 from shared.errors import DataError, UsageError
@@ -136,21 +136,26 @@ def measure(
     variant: Variant,
     parts: Mapping[str, NDArray[Any]],
     *,
-    calibrate: tuple[NDArray[Any], NDArray[np.int64]] | None = None,
-    truth: NDArray[np.int64] | None = None,
+    judge: Judge | None = None,
+    calibrate: tuple[NDArray[Any], NDArray[Any]] | None = None,
+    truth: NDArray[Any] | None = None,
+    groups: NDArray[Any] | None = None,
 ) -> Measured:
     """Run ``parts`` (name -> samples) through ``variant``.
 
-    ``calibrate``: samples and classes that the temperature is fitted on. ``truth``: the classes of part ``test``, for
-    the quality.
+    ``calibrate``: samples and classes that the temperature is fitted on. ``truth``: of part ``test``, for the quality,
+    and its ``groups``, where figures go by them.
     """
     if calibrate is not None:
         x, y = calibrate
         logits = run_batch(manifest, release, variant, x)["logits"]
         variant = msgspec.structs.replace(variant, temperature=fit_temperature(logits, y))
     outputs = run_variant(manifest, release, variant, parts)
-    if truth is not None:
-        variant = msgspec.structs.replace(variant, quality=figures(outputs["test"]["scores"], truth))
+    answer = answer_of(manifest.task, outputs["test"]) if truth is not None else None
+    if truth is not None and answer is not None:
+        variant = msgspec.structs.replace(
+            variant, quality=figures(judge or Judge(manifest.task), answer, truth, groups)
+        )
     return Measured(variant, outputs)
 
 

@@ -8,6 +8,7 @@ split's: about one normal image in a hundred is flagged.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -22,6 +23,7 @@ from cloud_trainer.augment.anomalies import KINDS, alter
 from cloud_trainer.augment.images import moved
 from cloud_trainer.config import TaskConfig
 from cloud_trainer.data import Dataset, Splits
+from cloud_trainer.distill import Teacher
 from cloud_trainer.features import fit_pipeline, sample_spec
 from cloud_trainer.fit import embeddings
 from cloud_trainer.kinds.base import Augment, Kind, Prepared
@@ -160,18 +162,18 @@ class ImageAnomaly(Kind):
         """The embedding is what answers are made of: it is matched in any case."""
         return task.distill.feature_weight or 1.0
 
-    def graded(self, prepared: Prepared, model: nn.Module, splits: Splits, part: Dataset) -> tuple[Any, Any]:
-        """Distances (n, 1) as a device would find them, and which images are anomalies."""
-        distance = _distance(prepared, model, splits.train)
-        found = distance({"embedding": _embedding(prepared, model, part)})[distance.target]
-        return found[:, None], part.y
+    def graded(
+        self, prepared: Prepared, models: Sequence[Teacher], splits: Splits, part: Dataset
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Distances (n, 1) as a device would find them, of several models their mean; and which are anomalies."""
+        found = [_distances(prepared, model, splits.train, part) for model in models if isinstance(model, nn.Module)]
+        return np.mean(found, axis=0)[:, None], part.y
 
     def finish(self, task: TaskConfig, prepared: Prepared, student: nn.Module, splits: Splits) -> Pipeline:
         """Distance and threshold of this student."""
         del task
         distance = _distance(prepared, student, splits.train)
-        normal = splits.validation.take(splits.validation.y == 0)
-        found = distance({"embedding": _embedding(prepared, student, normal)})[distance.target]
+        found = _distances(prepared, student, splits.train, splits.validation)[splits.validation.y == 0]
         limit = float(np.quantile(found, 1 - FLAGGED, method="higher"))
         return msgspec.structs.replace(
             prepared.pipeline,
@@ -191,3 +193,9 @@ def _distance(prepared: Prepared, model: nn.Module, train: Dataset) -> AnomalySc
     normal = train.take(train.y == 0)
     fitted = AnomalyScore.fit(_embedding(prepared, model, normal), "distance", shrink=SHRINK)
     return msgspec.structs.replace(fitted, target="strangeness")
+
+
+def _distances(prepared: Prepared, model: nn.Module, train: Dataset, part: Dataset) -> NDArray[np.float64]:
+    distance = _distance(prepared, model, train)
+    found: NDArray[np.float64] = distance({"embedding": _embedding(prepared, model, part)})[distance.target]
+    return found

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 
 from cloud_trainer.config import TaskConfig
 from cloud_trainer.data import Dataset, Splits
-from cloud_trainer.fit import answers
+from cloud_trainer.distill import Teacher, teach
 from cloud_trainer.models.base import Architecture
 from cloud_trainer.objectives import Objective
 from shared.manifest import SampleSpec
@@ -111,11 +111,12 @@ class Kind(ABC):
         return task.distill.feature_weight
 
     def graded(
-        self, prepared: Prepared, model: nn.Module, splits: Splits, part: Dataset
+        self, prepared: Prepared, models: Sequence[Teacher], splits: Splits, part: Dataset
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """What ``model`` answers to ``part``, and what would be right: both as the objective's ``score`` takes them."""
+        """What ``models`` together answer to ``part``, and what would be right: both as the objective's ``score`` takes
+        them."""
         del splits
-        return answers(model, torch.from_numpy(prepared.encode(part.x))).numpy(), prepared.targets(part.y)
+        return teach(models, torch.from_numpy(prepared.encode(part.x))).answers.numpy(), prepared.targets(part.y)
 
     def trees(self, task: TaskConfig, prepared: Prepared) -> bool:
         """Whether gradient-boosted trees on the encoded samples are worth a try, as teacher and as student."""
