@@ -169,8 +169,8 @@ def _check_classes(y: NDArray[Any], labels: tuple[str, ...], where: str, *, ever
 
 
 def check_splits(splits: Splits, kind: str = "image-classification") -> Splits:
-    """Every part checked by the rules of the ``kind`` of task, and all of one shape, dtype and list of labels. The train
-    part has every class; where samples were split by group or time, the others may lack some.
+    """Every part checked by the rules of the ``kind`` of task, and all of one shape, dtype and list of labels. The
+    train part has every class; where samples were split by group or time, the others may lack some.
 
     Raises:
         DataError: which part is wrong, and how.

@@ -1,12 +1,13 @@
 """Series cut into what is seen and what is foretold. Pure.
 
-Channel 0 is the target's past, then the other columns of numbers, then the time (seconds), if there is one. Windows never
-cross from one group (a shop, a meter) to another. A window whose foretold values are not all known is left out; unknown
-values of the past stay missing (NaN).
+Channel 0 is the target's past, then the other columns of numbers, then the time (seconds), if there is one. Windows
+never cross from one group (a shop, a meter) to another. A window whose foretold values are not all known is left out;
+unknown values of the past stay missing (NaN).
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ def window_starts(key: NDArray[np.int64], size: int, step: int) -> NDArray[np.in
     [0, 1, 3]
     """
     edges = [0, *(np.flatnonzero(np.diff(key)) + 1).tolist(), len(key)]
-    runs = [np.arange(start, stop - size + 1, step) for start, stop in zip(edges[:-1], edges[1:], strict=True)]
+    runs = [np.arange(start, stop - size + 1, step) for start, stop in pairwise(edges)]
     return np.concatenate(runs).astype(np.intp)
 
 
@@ -154,15 +155,13 @@ def _about_times(times: NDArray[np.float64], key: NDArray[np.int64], name: str) 
     found = []
     same = int((steps == 0).sum())
     if same:
-        text = f"{same} of {len(times)} rows have the time of the row before them in {name!r}; they stand in the file's order"
+        text = f"{same} of {len(times)} rows have the time of the row before in {name!r}: they keep the file's order"
         found.append(Finding("times", "warning", text, name))
     moved = steps[steps > 0]
     if not same and len(moved):
         usual = float(np.median(moved))
         gaps = int((moved > 1.5 * usual).sum())
-        if gaps > 0.05 * len(moved):
-            pass  # months and working days are not evenly spaced either
-        elif gaps:
+        if 0 < gaps <= 0.05 * len(moved):  # more are no gaps: months and working days are not evenly spaced either
             text = f"{gaps} gaps in {name!r}: steps longer than the usual {usual:g}; windows run over them"
             found.append(Finding("times", "warning", text, name))
     return found

@@ -20,9 +20,9 @@ def by_group(
 ) -> dict[str, NDArray[np.intp]]:
     """Disjoint index arrays, sorted, together all samples; no group (n,) is in two parts.
 
-    Groups are dealt out one after the other, in random order but large ones first, each to the part that then lacks least
-    of its share of every class of ``y`` (n,); the best of several orders is taken. A class that is in few groups goes to
-    the train part first.
+    Groups are dealt out one after the other, in random order but large ones first, each to the part that then lacks
+    least of its share of every class of ``y`` (n,); the best of several orders is taken. A class that is in few groups
+    goes to the train part first.
 
     Raises:
         DataError: there are fewer groups than parts.
@@ -30,8 +30,9 @@ def by_group(
     names, key = np.unique(groups, return_inverse=True)
     if len(names) < len(shares):
         raise DataError(
-            f"{len(names)} groups; {len(shares)} parts without a group on two sides need at least {len(shares)}, better "
-            'ten or more: leave data.group out, or set data.split to "random" (then figures hold for known groups only)'
+            f"{len(names)} groups; {len(shares)} parts without a group on two sides need at least {len(shares)}, "
+            'better ten or more: leave data.group out, or set data.split to "random" (then figures hold for known '
+            "groups only)"
         )
     classes, code = np.unique(y, return_inverse=True)
     counts = np.zeros((len(names), len(classes)))

@@ -1,6 +1,6 @@
 """Who took what, and when: histories and the next item. Pure.
 
-Ranking of candidates (rows of features and their relevance, without ``data.item``) is in :mod:`cloud_trainer.data.rows`.
+Ranking of candidates (rows of features and their relevance, without ``data.item``): :mod:`cloud_trainer.data.rows`.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ def split_by(task: TaskConfig, loaded: Loaded) -> By:
 def _enough(count: int, config: DataConfig) -> None:
     if count < REFERENCE_MINIMUM * 2:
         raise DataError(
-            f"{config.path}: {count} {'sample' if count == 1 else 'samples'}; at least {REFERENCE_MINIMUM * 2} are needed, "
+            f"{config.path}: {count} sample{'s' * (count != 1)}; at least {REFERENCE_MINIMUM * 2} are needed, "
             f"{REFERENCE_MINIMUM} of them for the drift reference"
         )
 

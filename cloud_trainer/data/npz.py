@@ -1,7 +1,7 @@
 """Samples from ``.npz`` files: arrays ``x`` and ``y``, optionally ``names`` (of the classes), ``group`` and ``time``.
 
-``X`` does for ``x``; ``data.target``, ``data.group``, ``data.time`` and ``data.text`` name other arrays. A file without a
-matrix, whose arrays are all (n,), is a table: see :mod:`cloud_trainer.data.rows`.
+``X`` does for ``x``; ``data.target``, ``data.group``, ``data.time`` and ``data.text`` name other arrays. A file without
+a matrix, whose arrays are all (n,), is a table: see :mod:`cloud_trainer.data.rows`.
 """
 
 from __future__ import annotations

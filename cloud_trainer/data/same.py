@@ -15,8 +15,8 @@ REPEATED_MOST = 1 / 3
 def keys(x: NDArray[Any]) -> list[bytes]:
     """A digest of every sample (n, ...): the same sample, the same digest."""
     if x.dtype == object:
-        rows = x.reshape(len(x), -1).tolist()
-        return [_digest("\x1f".join(map(str, row)).encode(errors="surrogatepass")) for row in rows]
+        cells: list[list[object]] = x.reshape(len(x), -1).tolist()
+        return [_digest("\x1f".join(map(str, row)).encode(errors="surrogatepass")) for row in cells]
     rows = np.ascontiguousarray(x).reshape(len(x), -1)
     return [_digest(row.tobytes()) for row in rows]
 

@@ -8,6 +8,7 @@ no two parts have a row in common.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ def load_table_series(table: Table, task: TaskConfig) -> Loaded:
     edges = [0, *ends.tolist(), len(y)]
     stretches = [
         Stretch(start, stop, int(y[start]), "" if groups is None else str(groups[order[start]]))
-        for start, stop in zip(edges[:-1], edges[1:], strict=True)
+        for start, stop in pairwise(edges)
     ]
     findings = (*table.findings, *target.findings, *(f for column in columns for f in column.findings), *gaps)
     return cut(x, stretches, target.labels, config, table.path, findings, float(config.sample_rate), tuple(names))
@@ -195,7 +196,5 @@ def pieces(stretches: list[Stretch], window: int) -> list[Stretch]:
         few = counts[stretch.y] < PARTS
         number = max(1, min(PIECES, stretch.rows // window)) if few else 1
         edges = np.linspace(stretch.start, stretch.stop, number + 1).astype(int).tolist()
-        found += [
-            Stretch(start, stop, stretch.y, stretch.group) for start, stop in zip(edges[:-1], edges[1:], strict=True)
-        ]
+        found += [Stretch(start, stop, stretch.y, stretch.group) for start, stop in pairwise(edges)]
     return found

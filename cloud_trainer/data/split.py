@@ -1,7 +1,7 @@
 """Deals samples out to parts: at random, by group, or by time. Pure: no files, no clock, one seed.
 
-1. The parts are disjoint. Random and by group, every sample is in one; by time, those whose span lies across a cut are in
-   none.
+1. The parts are disjoint. Random and by group, every sample is in one; by time, those whose span lies across a cut
+   are in none.
 2. By group, no group is in two parts. By time, all of train comes before validation, then reference, then test.
 3. At random, samples that are exactly the same go to the same part (:func:`units`).
 """
@@ -73,7 +73,9 @@ def strata(y: NDArray[Any]) -> NDArray[np.int64]:
         return y.astype(np.int64)
     value = y.reshape(len(y), -1).mean(axis=1)
     bins = int(np.clip(len(value) // 20, 4, BINS)) if len(value) >= 4 else 1
-    return np.searchsorted(np.quantile(value, np.linspace(0, 1, bins + 1)[1:-1]), value, side="left").astype(np.int64)
+    inner = np.quantile(value, np.linspace(0, 1, bins + 1)[1:-1])
+    found: NDArray[np.int64] = np.searchsorted(inner, value, side="left").astype(np.int64)
+    return found
 
 
 def shares_of(reference_share: float, test_share: float) -> dict[str, float]:
@@ -101,8 +103,9 @@ def split(
     spans: NDArray[Any] | None = None,
     every_class: bool = True,
 ) -> Splits:
-    """Train, validation, reference and test parts. ``spans`` (n, 2): the first and the last moment of each sample, where
-    they overlap. ``every_class``: at random, each class must be in every part; by group and time, in the train part.
+    """Train, validation, reference and test parts. ``spans`` (n, 2): the first and the last moment of each sample,
+    where they overlap. ``every_class``: at random, each class must be in every part; by group and time, in the train
+    part.
 
     Raises:
         DataError: the shares leave nothing to train on, a class has too few samples to be in every part, there are too
@@ -133,8 +136,8 @@ def split(
 
 
 def by_time(spans: NDArray[Any], shares: Mapping[str, float]) -> dict[str, NDArray[np.intp]]:
-    """Index arrays, sorted: samples whose ``spans`` (n, 2) (first and last moment) lie between two cuts. Moments that are
-    the same are never on both sides.
+    """Index arrays, sorted: samples whose ``spans`` (n, 2) (first and last moment) lie between two cuts. Moments that
+    are the same are never on both sides.
 
     Raises:
         DataError: all are of the same moment.

@@ -1,8 +1,8 @@
 """A table in memory, as every format of rows gives it, and what its columns are: numbers or words. Pure.
 
 1. Every column has as many cells as the others.
-2. A column is numbers if all its cells are numbers or missing, but for fewer than 1 %: those are then missing too, and a
-   finding says so. Else it is words. What is no number but nearly all numbers is named in a finding, too.
+2. A column is numbers if all its cells are numbers or missing, but for fewer than 1 %: those are then missing too, and
+   a finding says so. Else it is words. What is no number but nearly all numbers is named in a finding, too.
 3. Words are stripped texts, "" where they are missing. Numbers are float64, NaN where they are missing or infinite.
 """
 

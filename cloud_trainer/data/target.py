@@ -73,8 +73,8 @@ def as_numbers(table: Table, name: str) -> Target:
     if parsed.share() >= BAD_SHARE:
         first = int(parsed.bad[0])
         raise DataError(
-            f"{table.place(first)}: target column {name!r} has {str(cells[first])[:40]!r}, and {len(parsed.bad)} of its "
-            f"{len(cells)} cells are no numbers; expected numbers"
+            f"{table.place(first)}: target column {name!r} has {str(cells[first])[:40]!r}; {len(parsed.bad)} of its "
+            f"{len(cells)} cells are no numbers, expected all to be (classes: kind 'tabular-classification')"
         )
     rows = np.flatnonzero(np.isfinite(parsed.values))
     if not len(rows):
