@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cloud_trainer.data.checks import check_data
 from cloud_trainer.data.dataset import Dataset, Splits, check, check_splits, digest, join, value_range
 from cloud_trainer.data.findings import Finding, stop_if_strict
 from cloud_trainer.data.labelled import Labelled, Shares, deal, read_labelled, write_labelled
@@ -15,6 +16,7 @@ __all__ = [
     "Shares",
     "Splits",
     "check",
+    "check_data",
     "check_splits",
     "deal",
     "digest",

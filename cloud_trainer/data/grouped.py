@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from shared.errors import DataError
 
 RESTARTS = 40
-WORK = 40_000
+WORK = 10_000
 """Groups times restarts: with many groups one order is about as good as another."""
 
 
