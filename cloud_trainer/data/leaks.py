@@ -44,7 +44,7 @@ def about_target(task: TaskConfig, splits: Splits, every: Dataset) -> list[Findi
             why = classes_apart(values, data.y) if data.labels else follows(values, data.y)
         if why:
             text = (
-                f"column {name!r} gives the target {target!r} away ({why}); not known beforehand? Then data.ignore it"
+                f"column {name!r} gives the target {target!r} away ({why}); is it known beforehand? Else data.ignore it"
             )
             findings.append(Finding("target leakage", "error", text, name))
     known = {finding.where for finding in findings}

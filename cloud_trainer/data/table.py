@@ -165,6 +165,9 @@ def parse(cells: Cells, *, comma: bool = False) -> Parsed:
     if cells.dtype.kind == "M":
         seconds = np.where(np.isnat(cells), np.nan, cells.astype("datetime64[us]").astype(np.int64) / 1e6)
         return Parsed(seconds, np.zeros(0, np.intp))
+    quick = _all_numbers(cells)
+    if quick is not None:
+        return Parsed(quick, np.zeros(0, np.intp))
     known: dict[str | None, float | None] = {}
     values, bad = np.empty(len(cells)), []
     for i, cell in enumerate(cells.tolist()):
@@ -176,6 +179,15 @@ def parse(cells: Cells, *, comma: bool = False) -> Parsed:
             bad.append(i)
         values[i] = math.nan if number is None else number
     return Parsed(values, np.array(bad, np.intp))
+
+
+def _all_numbers(cells: Cells) -> NDArray[np.float64] | None:
+    """Texts that are all numbers, without a look at each: most columns are like that."""
+    texts = cells.tolist()
+    try:
+        return None if "_" in "".join(texts) else np.array(list(map(float, texts)))
+    except (ValueError, TypeError):
+        return None
 
 
 def typed(table: Table, name: str, *, word: bool = False) -> Column:
@@ -214,6 +226,6 @@ def as_words(table: Table, column: Column) -> NDArray[Any]:
         return words(cells)
     if cells.dtype != object or table.comma:
         return words(column.values)
-    found = words(cells)
+    found = np.array([cell.strip() if cell else "" for cell in cells.tolist()], object)
     found[np.isnan(column.values)] = ""
     return found
