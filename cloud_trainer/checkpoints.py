@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import io
 import pickle
@@ -74,12 +75,14 @@ def write(path: Path, data: bytes) -> None:
 
 
 def read(path: Path) -> bytes | None:
-    """The bytes, or ``None`` where there is no such file.
+    """The bytes, or ``None`` where there is no such file. What a kill in the middle of :func:`write` left is removed.
 
     Raises:
         Unusable: it is there, but cannot be read.
     """
     try:
+        for aside in path.parent.glob(f".{glob.escape(path.name)}.*"):
+            aside.unlink(missing_ok=True)
         return path.read_bytes()
     except FileNotFoundError:
         return None

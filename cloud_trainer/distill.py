@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from msgspec import Struct
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -46,20 +47,25 @@ def teach(teachers: Sequence[Teacher], x: Tensor, *, feature_weight: float = 0.0
         raise TrainingError("distillation needs at least one teacher")
     first, embedding = _asked(teachers, x, batch)
     if embedding is None or feature_weight <= 0:
-
-        def answer(part: Tensor) -> tuple[Tensor, Tensor | None]:
-            return _asked(teachers, part, batch)[0], None
-
-        return Teaching(first, None, 0.0, answer)
+        return Teaching(first, None, 0.0, _Ask(tuple(teachers), batch))
     middle = embedding.mean(dim=0)
     scale = (embedding - middle).square().mean().sqrt().clamp(min=1e-6)
+    return Teaching(first, (embedding - middle) / scale, feature_weight, _Ask(tuple(teachers), batch, middle, scale))
 
-    def ask(part: Tensor) -> tuple[Tensor, Tensor | None]:
-        answer, embedding = _asked(teachers, part, batch)
-        assert embedding is not None
-        return answer, (embedding - middle) / scale
 
-    return Teaching(first, (embedding - middle) / scale, feature_weight, ask)
+class _Ask(Struct, frozen=True, eq=False):
+    """Asks teachers about other samples; no closure, so that it can be sent to workers."""
+
+    teachers: tuple[Any, ...]
+    batch: int
+    middle: Tensor | None = None
+    scale: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        answer, embedding = _asked(self.teachers, x, self.batch)
+        if embedding is None or self.middle is None or self.scale is None:
+            return answer, None
+        return answer, (embedding - self.middle) / self.scale
 
 
 def _asked(teachers: Sequence[Teacher], x: Tensor, batch: int) -> tuple[Tensor, Tensor | None]:
