@@ -49,5 +49,5 @@ def restored(values: NDArray[np.floating[Any]], like: Samples) -> Samples:
     """Floats back in the dtype of ``like``: rounded and kept within its range where it is whole numbers."""
     if like.dtype.kind in "iu":
         limits = np.iinfo(like.dtype)
-        return np.clip(np.rint(values), limits.min, limits.max).astype(like.dtype)
-    return values.astype(like.dtype)
+        return np.asarray(np.clip(np.rint(values), limits.min, limits.max), like.dtype)
+    return np.asarray(values, like.dtype)

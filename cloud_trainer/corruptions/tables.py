@@ -31,7 +31,7 @@ def _noise(x: Samples, severity: int, rng: np.random.Generator, like: Samples) -
     if x.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
             deviation = np.nan_to_num(np.nanstd(like.astype(np.float64), axis=0))
-        return (x + rng.normal(0, size, x.shape) * deviation).astype(x.dtype)
+        return np.asarray(x + rng.normal(0, size, x.shape) * deviation, x.dtype)
     found = x.copy()
     for k in range(x.shape[1]):
         values, whole = numbers_of(x[:, k]), numbers_of(like[:, k])
