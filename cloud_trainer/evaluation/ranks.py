@@ -31,7 +31,7 @@ def ordered_gains(scores: Numbers, relevance: Numbers) -> Floats:
 
 def hit_rates(gains: Floats, k: int) -> Floats:
     """(n,): 1 where something relevant is among the first ``k``."""
-    return (gains[:, :k] > 0).any(axis=1).astype(np.float64)
+    return np.asarray((gains[:, :k] > 0).any(axis=1), np.float64)
 
 
 def reciprocal_ranks(gains: Floats) -> Floats:
