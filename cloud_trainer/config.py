@@ -191,6 +191,19 @@ class ExportConfig(Struct, frozen=True, forbid_unknown_fields=True):
     prune: Annotated[float, Meta(ge=0, lt=1)] = 0.0
 
 
+class AdviseConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """What ``cloud-trainer advise`` reckons with: how much is asked, how soon the answer must come, for how long, and
+    what energy costs. ``where``: which devices may answer. ``sites``: places that need a device of their own."""
+
+    requests_per_second: Annotated[float, Meta(gt=0)] = 1.0  # of all sites together, on average
+    latency_ms: Annotated[float, Meta(gt=0)] = 1000.0  # of 99 in 100 answers
+    years: Annotated[float, Meta(gt=0)] = 3.0
+    sites: Positive = 1
+    where: Literal["any", "edge", "cloud"] = "any"
+    price_per_kwh: Annotated[float, Meta(ge=0)] = 0.25  # US dollars, like every price of the table
+    train_hours: Annotated[float, Meta(gt=0)] = 24.0  # a training may take at most
+
+
 class RetrainConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """From a confirmed drift to a candidate."""
 
@@ -228,6 +241,7 @@ class TaskConfig(Struct, frozen=True, forbid_unknown_fields=True):
     training: TrainingConfig = TrainingConfig()
     distill: DistillConfig = DistillConfig()
     export: ExportConfig = ExportConfig()
+    advise: AdviseConfig = AdviseConfig()
     drift: DriftPolicy = DriftPolicy()
     fleet: FleetPolicy = FleetPolicy()
     retrain: RetrainConfig = RetrainConfig()
