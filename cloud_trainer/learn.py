@@ -26,6 +26,7 @@ from torch import nn
 from cloud_trainer.config import TaskConfig
 from cloud_trainer.distill import Teacher, Teaching, teach
 from cloud_trainer.fit import Curve, Encoded, Plan, train
+from cloud_trainer.hardware import device, macs_within
 from cloud_trainer.kinds import Kind, Prepared
 from cloud_trainer.models import Architecture, Limits, architecture, build, bytes_of, custom, fit_to, macs_of
 from cloud_trainer.objectives import Objective
@@ -176,9 +177,7 @@ def limits_of(task: TaskConfig, teacher_macs: int) -> Limits:
     if model.max_macs:
         macs.append(model.max_macs)
     if model.p99_ms:
-        from cloud_trainer.hardware import macs_within
-
-        macs.append(max(1, macs_within(model.p99_ms, model.device)))
+        macs.append(max(1, macs_within(model.p99_ms, device(model.device))))
     return Limits(macs=min(macs), bytes=model.max_bytes)
 
 

@@ -18,7 +18,19 @@ from numpy.typing import NDArray
 import cloud_trainer
 from cloud_trainer.compare import answers_of, distances, right
 from cloud_trainer.config import TaskConfig
-from cloud_trainer.data import Dataset, Labelled, Shares, Splits, deal, digest, join, load_splits, value_range
+from cloud_trainer.data import (
+    Dataset,
+    Labelled,
+    Shares,
+    Splits,
+    check_data,
+    deal,
+    digest,
+    join,
+    load_splits,
+    stop_if_strict,
+    value_range,
+)
 from cloud_trainer.data.oversample import oversample
 from cloud_trainer.deploy import deploy
 from cloud_trainer.evaluation import Judge, best_variant, chance_warning
@@ -95,6 +107,11 @@ def train_release(
     kind = kind_of(task.kind)
     progress("data", 0.0, f"loading {task.name}")
     splits = load_splits(task)
+    warnings = Warnings(progress)
+    findings = check_data(task, splits)
+    stop_if_strict(findings, strict=task.data.strict)
+    for finding in findings:
+        warnings.add(finding.text)
     if len(splits.reference) < REFERENCE_MINIMUM:
         raise DataError(
             f"reference split: {len(splits.reference)} samples; the drift reference needs {REFERENCE_MINIMUM}"
@@ -104,7 +121,6 @@ def train_release(
         raise UsageError(f"version {version} must be above the parent's, {old.version}")
     shares = [deal(part, splits.train, task.retrain.held_out_share, task.seed) for part in labelled]
     splits = msgspec.structs.replace(splits, train=_with_new(splits.train, shares, task.seed))
-    warnings = Warnings(progress)
 
     with staging(out) as release, ExitStack() as stack:
         worker = open_worker(task.export.runtimes, progress)
@@ -209,6 +225,7 @@ def train_release(
             profile=profile,
             counts=counts,
             values=values,
+            findings=findings,
             gates=gates,
             warnings=tuple(warnings.told),
         )

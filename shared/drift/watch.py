@@ -92,7 +92,8 @@ class WatchSpec:
         Raises:
             ProfileError: the embedding is no finite table.
         """
-        return cls((watch_input(sample, pipeline=pipeline),), (ClassWatch(classes, *principal(embedding, projections)),))
+        answers = ClassWatch(classes, *principal(embedding, projections))
+        return cls((watch_input(sample, pipeline=pipeline),), (answers,))
 
     @classmethod
     def choose(
