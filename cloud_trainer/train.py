@@ -120,7 +120,7 @@ def train_release(
                 name=f"resnet-w{learned.student.shape.width}",
                 calibration=encode(pipeline, calibration),
             )
-            variants = export_all(student, task.export.runtimes, release, worker, within(progress, 0.55, 0.75))
+            variants = export_all(student, task.export, release, worker, within(progress, 0.55, 0.75))
 
         manifest = draft(
             task.name,
