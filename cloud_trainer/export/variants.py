@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import torch
 from msgspec import Struct
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from cloud_trainer.export.to_tflite import TfliteWorker, save_calibration, save_
 from cloud_trainer.progress import Progress
 from cloud_trainer.quantize.onnx_static import Activations, quantize_onnx
 from cloud_trainer.quantize.onnx_weights import attends, quantize_dynamic, quantize_weights, to_fp16
-from cloud_trainer.quantize.ranges import Ranges
+from cloud_trainer.quantize.ranges import Observed, Ranges
 from edge_agent.backends import available
 from shared.errors import ExportError
 from shared.manifest import TensorSpec, Variant, reference_file
@@ -225,6 +226,15 @@ def make_tflite(
             }
         )
     return describe(student, recipe, release, tflite_specs(path))
+
+
+def observe_tflite(worker: TfliteWorker, sources: Sources) -> dict[str, Observed]:
+    """What every tensor of the TFLite file held."""
+    out = sources.directory / "observed.npz"
+    worker.convert({"fp32": str(sources.tflite), "calibration": str(sources.calibration), "observe": str(out)})
+    with np.load(out, allow_pickle=False) as file:
+        rows = zip(file["name"].tolist(), file["low"], file["high"], file["values"], strict=True)
+        return {name: Observed(float(a), float(b), v[~np.isnan(v)]) for name, a, b, v in rows}
 
 
 def describe(

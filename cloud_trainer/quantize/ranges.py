@@ -46,12 +46,12 @@ def merge(old: Observed | None, tensor: NDArray[Any], share: int) -> Observed:
     return Observed(min(old.low, low), max(old.high, high), np.concatenate([old.values, kept]))
 
 
-def ranges(observed: Mapping[str, Observed], method: Method) -> Ranges:
+def ranges(observed: Mapping[str, Observed], method: str) -> Ranges:
     """The range of every tensor by ``method``."""
     return {name: range_of(one, method) for name, one in observed.items()}
 
 
-def range_of(observed: Observed, method: Method) -> tuple[float, float]:
+def range_of(observed: Observed, method: str) -> tuple[float, float]:
     """Lowest and highest value covered; zero is inside always, for it must be exact (padding, ReLU).
 
     >>> held = Observed(-1.0, 100.0, np.r_[np.linspace(-1, 1, 9_999), 100.0].astype(np.float32))
