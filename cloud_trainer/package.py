@@ -161,17 +161,20 @@ def profiles(
     baselines: Mapping[str, tuple[str, NDArray[Any]]],
     truth: Mapping[str, NDArray[np.int64]] | None = None,
     labels: Sequence[str] = (),
+    *,
+    pipeline: Pipeline | None = None,
 ) -> ProfileSet:
     """The drift reference: inputs once, outputs for each variant, for each of ``baselines``: name -> (part that the
     variants were measured on, its raw samples (n, *shape)). The first must be ``default``; projections are its.
     ``truth``: the classes of their samples as indices of ``labels``, by name, where they are known; none of them is
-    what the variants were trained on, or how good they were there says nothing.
+    what the variants were trained on, or how good they were there says nothing. ``pipeline`` tells what rows of text
+    mean.
 
     Raises:
         DataError: a baseline has fewer than 50 samples.
     """
     first_part = next(iter(baselines.values()))[0]
-    watch = WatchSpec.fit(sample, classes, measured[0].outputs[first_part].get("embedding"))
+    watch = WatchSpec.fit(sample, classes, measured[0].outputs[first_part].get("embedding"), pipeline=pipeline)
     found: dict[str, dict[str, ReferenceProfile]] = {}
     known: dict[str, dict[str, HeldOut]] = {}
     for name, (part, x) in baselines.items():

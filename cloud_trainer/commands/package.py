@@ -241,7 +241,8 @@ def _profile(
     if manifest.task.endswith("classification") and "scores" in ran[0].outputs["test"] and manifest.sample.fixed:
         baselines = {"default": ("test", reference.first)}
         known = None if truth is None else {"default": truth}
-        return profiles(manifest.sample, len(manifest.labels), ran, baselines, known, manifest.labels)
+        classes, pipeline = len(manifest.labels), manifest.pipeline
+        return profiles(manifest.sample, classes, ran, baselines, known, manifest.labels, pipeline=pipeline)
     return watched_answers(manifest, ran, reference.inputs, "test", truth)
 
 
