@@ -14,8 +14,10 @@ from msgspec import Struct
 from cloud_trainer.config import TaskConfig
 from cloud_trainer.distill import distillation_loss
 from cloud_trainer.fit import Curve, Encoded, Plan, logits, train
-from cloud_trainer.models.macs import macs_of, widest_within
-from cloud_trainer.models.resnet import Shape, SmallResNet, build
+from cloud_trainer.models.base import build
+from cloud_trainer.models.macs import macs_of
+from cloud_trainer.models.resnet import ResNet, SmallResNet
+from cloud_trainer.models.sizes import widest_within
 from cloud_trainer.progress import Progress, within
 from cloud_trainer.work import work_directory
 from shared.files import write_atomic
@@ -35,19 +37,19 @@ class Learned(Struct, frozen=True, eq=False):
     @property
     def macs(self) -> tuple[int, int]:
         """Of teacher and student, for one sample."""
-        return macs_of(self.teacher.shape), macs_of(self.student.shape)
+        return macs_of(self.teacher.architecture), macs_of(self.student.architecture)
 
 
-def shapes(task: TaskConfig, input_shape: tuple[int, ...], classes: int) -> tuple[Shape, Shape]:
+def shapes(task: TaskConfig, input_shape: tuple[int, ...], classes: int) -> tuple[ResNet, ResNet]:
     """Teacher and student for encoded samples of ``input_shape``: (1, H, W), or (H, W, C) for colour.
 
     Raises:
         TrainingError: no student fits into ``mac_share``.
     """
     channels, height, width = input_shape
-    teacher = Shape(
+    teacher = ResNet(
         input=(channels, height, width),
-        classes=classes,
+        outputs=classes,
         width=task.model.teacher_width,
         embedding=task.model.embedding,
         channels_last=channels != 1,
@@ -67,6 +69,8 @@ def learn(
     """Train both. ``start`` is what :func:`load_checkpoint` gave; weights of another shape are not used."""
     teacher_shape, student_shape = shapes(task, tuple(data.x.shape[1:]), classes)
     teacher, student = build(teacher_shape, task.seed), build(student_shape, task.seed + 1)
+    assert isinstance(teacher, SmallResNet)
+    assert isinstance(student, SmallResNet)
     warm = start is not None and start["shapes"] == _names(teacher_shape, student_shape)
     if start is not None and warm:
         teacher.load_state_dict(start["teacher"])
@@ -100,7 +104,7 @@ def plan(task: TaskConfig, epochs: int, share: float, samples: int, seed: int) -
     return Plan(epochs, training.batch, training.learning_rate, training.weight_decay, seed)
 
 
-def _names(*found: Shape) -> str:
+def _names(*found: ResNet) -> str:
     return msgspec.json.encode(found).decode()
 
 
@@ -109,7 +113,7 @@ def save_checkpoint(learned: Learned, release: Path) -> None:
     directory = work_directory(release)
     directory.mkdir(parents=True, exist_ok=True)
     document = {
-        "shapes": _names(learned.teacher.shape, learned.student.shape),
+        "shapes": _names(learned.teacher.architecture, learned.student.architecture),
         "teacher": learned.teacher.state_dict(),
         "student": learned.student.state_dict(),
     }

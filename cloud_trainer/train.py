@@ -115,9 +115,9 @@ def train_release(
             calibration = calibration_samples(train_data.x, task.export.calibration_samples, task.seed)
             student = Student(
                 model=learned.student,
-                input=learned.student.shape.input,
+                input=learned.student.architecture.input,
                 macs=learned.macs[1],
-                name=f"resnet-w{learned.student.shape.width}",
+                name=learned.student.architecture.label,
                 calibration=encode(pipeline, calibration),
             )
             variants = export_all(student, task.export.runtimes, release, worker, within(progress, 0.55, 0.75))

@@ -12,11 +12,10 @@ from cloud_trainer.distill import distillation_loss
 from cloud_trainer.export.fold import folded
 from cloud_trainer.fit import Encoded, Plan, train
 from cloud_trainer.learn import plan
-from cloud_trainer.models.macs import count_macs, macs_of, widest_within
-from cloud_trainer.models.resnet import Shape, build
+from cloud_trainer.models import ResNet, build, count_macs, macs_of, widest_within
 from shared.errors import TrainingError
 
-SHAPE = Shape(input=(1, 16, 16), classes=4, width=6, embedding=5)
+SHAPE = ResNet(input=(1, 16, 16), outputs=4, width=6, embedding=5)
 
 
 def test_macs_of_layers_worked_out_by_hand():
@@ -36,7 +35,7 @@ def test_counting_leaves_no_hooks_and_the_mode_as_it_was():
 
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.5, 1.0])
 def test_student_is_the_widest_that_fits(share):
-    teacher = Shape(input=(1, 16, 16), classes=10, width=24, embedding=32)
+    teacher = ResNet(input=(1, 16, 16), outputs=10, width=24, embedding=32)
     limit = share * macs_of(teacher)
     student = widest_within(teacher, limit)
     assert macs_of(student) <= limit
@@ -52,15 +51,15 @@ def test_share_too_small_for_any_student():
     ("shape", "stages"),
     [
         (SHAPE, 2),
-        (Shape((1, 8, 8), 2, 3, 4), 1),
-        (Shape((1, 32, 48), 2, 3, 4), 3),
-        (Shape((28, 28, 3), 2, 3, 4, channels_last=True), 3),
+        (ResNet(input=(1, 8, 8), outputs=2, width=3, embedding=4), 1),
+        (ResNet(input=(1, 32, 48), outputs=2, width=3, embedding=4), 3),
+        (ResNet(input=(28, 28, 3), outputs=2, width=3, embedding=4, channels_last=True), 3),
     ],
 )
 def test_answers_have_the_shapes_that_were_asked_for(shape, stages):
     logits, embedding = build(shape, 0).eval()(torch.zeros(3, *shape.input))
     assert shape.stages == stages
-    assert logits.shape == (3, shape.classes)
+    assert logits.shape == (3, shape.outputs)
     assert embedding.shape == (3, shape.embedding)
 
 
