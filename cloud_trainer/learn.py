@@ -12,12 +12,13 @@ import torch
 from msgspec import Struct
 
 from cloud_trainer.config import TaskConfig
-from cloud_trainer.distill import distillation_loss
-from cloud_trainer.fit import Curve, Encoded, Plan, logits, train
+from cloud_trainer.distill import teach
+from cloud_trainer.fit import Curve, Encoded, Plan, train
 from cloud_trainer.models.base import build
 from cloud_trainer.models.macs import macs_of
 from cloud_trainer.models.resnet import ResNet, SmallResNet
 from cloud_trainer.models.sizes import widest_within
+from cloud_trainer.objectives import Classes
 from cloud_trainer.progress import Progress, within
 from cloud_trainer.work import work_directory
 from shared.files import write_atomic
@@ -76,11 +77,13 @@ def learn(
         teacher.load_state_dict(start["teacher"])
         student.load_state_dict(start["student"])
     share = WARM_SHARE if warm else 1.0
+    objective = Classes(classes, temperature=task.distill.temperature, teacher_weight=task.distill.teacher_weight)
     first = train(
         teacher,
         data,
         validation,
         plan(task, task.training.teacher_epochs, share, len(data.y), task.seed),
+        objective=objective,
         name="teacher",
         progress=within(progress, 0.0, 0.55),
     )
@@ -89,7 +92,8 @@ def learn(
         data,
         validation,
         plan(task, task.training.student_epochs, share, len(data.y), task.seed + 1),
-        loss=distillation_loss(logits(teacher, data.x), task.distill),
+        objective=objective,
+        teaching=teach([teacher], data.x),
         name="student",
         progress=within(progress, 0.55, 1.0),
     )
