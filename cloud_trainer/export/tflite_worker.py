@@ -114,9 +114,7 @@ def recipe_of(name: str, leave: Any) -> Any:
         }[name]
         manager.load_quantization_recipe(make())
     for tensor in leave:
-        manager.add_quantization_config(
-            f"(^|;){re.escape(tensor)}(;|$)", every, algorithm_key=names.NO_QUANTIZE
-        )
+        manager.add_quantization_config(f"(^|;){re.escape(tensor)}(;|$)", every, algorithm_key=names.NO_QUANTIZE)
     return manager.get_quantization_recipe()
 
 
@@ -193,9 +191,7 @@ def layers(fp32: str) -> list[str]:
     """Output tensors of the operations with weights."""
     interpreter = interpreter_of(fp32)
     names = {d["index"]: d["name"] for d in interpreter.get_tensor_details()}
-    return [
-        names[int(op["outputs"][0])] for op in interpreter._get_ops_details() if op["op_name"] in WEIGHTED
-    ]
+    return [names[int(op["outputs"][0])] for op in interpreter._get_ops_details() if op["op_name"] in WEIGHTED]
 
 
 def interpreter_of(fp32: str, *, keep: bool = False) -> Any:

@@ -117,9 +117,7 @@ def observe_extremes(prepared: Path, samples: Mapping[str, NDArray[Any]]) -> Ran
     return found
 
 
-def _run_all(
-    prepared: Path, samples: Mapping[str, NDArray[Any]]
-) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
+def _run_all(prepared: Path, samples: Mapping[str, NDArray[Any]]) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
     """(rows, every float tensor that is no constant) for each batch of ``samples``."""
     import onnx
     import onnxruntime

@@ -64,9 +64,7 @@ class Repaired(Struct, frozen=True, eq=False):
     @property
     def text(self) -> str:
         """The story in one line."""
-        return "; ".join(
-            one.what if one.score is None else f"{one.what}: {one.score:.4f}" for one in self.trials
-        )
+        return "; ".join(one.what if one.score is None else f"{one.what}: {one.score:.4f}" for one in self.trials)
 
 
 class Repairs:
