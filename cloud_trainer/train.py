@@ -32,7 +32,7 @@ from cloud_trainer.data import (
     value_range,
 )
 from cloud_trainer.data.oversample import oversample
-from cloud_trainer.deploy import deploy
+from cloud_trainer.deploy import Held, deploy
 from cloud_trainer.evaluation import Judge, best_variant, chance_warning
 from cloud_trainer.evaluation.numbers import naive_scale
 from cloud_trainer.export.variants import Student, open_worker
@@ -155,6 +155,8 @@ def train_release(
                 macs=learned.macs[1],
                 name=learned.student.architecture.label,
                 calibration=prepared.encode(calibration),
+                tokens=lesson.data.x.dtype == torch.int64,
+                answer=prepared.answer,
             )
             manifest = draft(
                 task.name,
@@ -174,18 +176,12 @@ def train_release(
             judge = judge_of(task, pipeline, kind.task, splits)
             parts = {"reference": splits.reference.x, "test": splits.test.x}
             parts |= {share.device: share.held_out.x for share in shares}
-            deployed = deploy(
-                lesson,
-                student,
-                learned,
-                manifest=manifest,
-                release=release,
-                worker=worker,
-                judge=judge,
-                splits=splits,
-                parts=parts,
-                progress=within(progress, 0.55, 0.9),
-            )
+            chosen_on = splits.validation
+            if judge.family == "anomaly":  # normal samples alone: anomalies are made up
+                x, y = kind.examples(task, prepared, chosen_on, task.seed + 1)
+                chosen_on = Dataset(x, np.minimum(y, 1), splits.train.labels)
+            held = Held(manifest, release, judge, chosen_on, splits.test, parts)
+            deployed = deploy(lesson, learned, student, held, worker, within(progress, 0.55, 0.9))
         kept = deployed.kept
         manifest = msgspec.structs.replace(manifest, variants=tuple(one.variant for one in kept))
         references = {"default": ("reference", splits.reference.x)}

@@ -132,7 +132,9 @@ def views_of(task: TaskConfig, train: Dataset) -> tuple[View, ...]:
     found = [window, View("window and rates", lambda x: _over_time(x, Rates()), _convolutions, "and rates of change")]
     if channels > 1:
         found.append(
-            View("window and magnitude", lambda x: _over_time(x, _WITH_MAGNITUDE), _convolutions, "however it is turned")
+            View(
+                "window and magnitude", lambda x: _over_time(x, _WITH_MAGNITUDE), _convolutions, "however it is turned"
+            )
         )
     bands = task.features.bands or BANDS
     if time >= SPECTRAL:

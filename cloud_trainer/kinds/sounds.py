@@ -85,7 +85,9 @@ class AudioClassification(Kind):
 
     def teachers(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
         """A residual network over the spectrum."""
-        return classes.teachers(task, ResNet(input=input_shape, outputs=prepared.outputs, width=task.model.teacher_width))
+        return classes.teachers(
+            task, ResNet(input=input_shape, outputs=prepared.outputs, width=task.model.teacher_width)
+        )
 
     def students(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
         """Separable convolutions, and what else sees pictures."""
