@@ -16,6 +16,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 import cloud_trainer
+from cloud_trainer import fit
 from cloud_trainer.compare import answers_of, distances, right
 from cloud_trainer.config import TaskConfig
 from cloud_trainer.data import (
@@ -39,8 +40,9 @@ from cloud_trainer.export.variants import Student, open_worker
 from cloud_trainer.features import float_warning
 from cloud_trainer.fit import Encoded
 from cloud_trainer.gates import GATES_NAME, Gates, better, decide, no_worse, save_gates
+from cloud_trainer.jobs import Trainer
 from cloud_trainer.kinds import Kind, Prepared, kind_of
-from cloud_trainer.learn import Lesson, learn, load_checkpoint, save_checkpoint
+from cloud_trainer.learn import Lesson, Spread, learn, load_checkpoint, save_checkpoint
 from cloud_trainer.package import (
     REFERENCE_MINIMUM,
     Measured,
@@ -63,6 +65,14 @@ from shared.pipeline.decode import Threshold
 from shared.pipeline.spec import Pipeline
 
 __all__ = ["Labelled", "TrainedRelease", "train_release"]
+
+
+class Engine(Struct, frozen=True, eq=False):
+    """Who trains: ``train`` as :func:`cloud_trainer.fit.train` does, and ``spread``, which tries architectures side by
+    side."""
+
+    train: Trainer = fit.train
+    spread: Spread | None = None
 
 
 class TrainedRelease(Struct, frozen=True):
@@ -89,6 +99,7 @@ def train_release(
     labelled: Sequence[Labelled] = (),
     progress: Progress = silent,
     stop: Callable[[], bool] | None = None,
+    engine: Engine | None = None,
 ) -> TrainedRelease:
     """Train, distil, export, quantize, measure, and write the release directory ``out``, whole or not at all.
 
@@ -144,6 +155,8 @@ def train_release(
                 validation=_encoded(kind, task, prepared, splits.validation, task.seed + 1),
                 work=work,
                 stop=stop,
+                trainer=engine.train if engine else fit.train,
+                spread=engine.spread if engine else None,
             )
             learned = learn(lesson, start=start, progress=within(progress, 0.03, 0.55))
             warnings.told.extend(curve.finding for curve in learned.curves if curve.finding)  # the loop has told them

@@ -7,6 +7,10 @@ With --parent the candidate must pass two gates: no worse on the old hold-out an
 held-out share of the new samples. The result is in gates.json beside the release; exit code 1 when it did not pass.
 
 --labelled is a directory with one <device>.npz (arrays x, y and optionally ids) for each device.
+A training that was ended, by Ctrl-C, kill -9 or a power cut, goes on where it was when the same command is given
+again; --fresh starts it over. --workers N trains in N processes; --engine ray on a Ray cluster, which also tries the
+architectures of a search side by side.
+
 Progress goes to standard error: lines for people, or with --json one {"stage", "fraction", "text"} a line. What you
 should know before you use the release has the stage "warning" and stands in its card and report, too.
 """
@@ -15,19 +19,28 @@ from __future__ import annotations
 
 import argparse
 import re
-from contextlib import closing
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from cloud_trainer.config import load_task
 from cloud_trainer.data.labelled import read_labelled
 from cloud_trainer.progress import JsonLines, Lines
+from cloud_trainer.work import work_directory
 from shared.cli import add_json, print_json, table
 from shared.errors import GateError, MissingExtraError, UsageError
 from shared.manifest import MANIFEST_NAME, load_manifest
 
 if TYPE_CHECKING:
-    from cloud_trainer.train import TrainedRelease
+    from cloud_trainer.train import Engine, TrainedRelease
 
 HELP = "data to release: teacher, student, variants, profile"
 
@@ -41,6 +54,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", type=int, help="the release's number (default: parent's plus one, or 1)")
     parser.add_argument("--parent", type=Path, help="the release that runs now; gates compare with it")
     parser.add_argument("--labelled", type=Path, help="directory with <device>.npz of labelled samples")
+    parser.add_argument("--fresh", action="store_true", help="don't go on with a training that was ended early")
+    parser.add_argument("--strict", action="store_true", help="stop where the data checks find something")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that train together (default 1)")
+    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="where to train (default local)")
+    parser.add_argument(
+        "--ray-address", default="", metavar="ADDRESS", help="of a Ray cluster (default: RAY_ADDRESS, else a local one)"
+    )
     add_json(parser)
 
 
@@ -62,12 +82,69 @@ def run(args: argparse.Namespace) -> int:
         if re.match(r"(torch|onnx|onnxruntime|matplotlib|sklearn)\b", error.name or ""):
             raise MissingExtraError("training", "trainer") from error
         raise
-    with closing(JsonLines() if args.json else Lines()) as show:
-        trained = train_release(task, args.out, version=version, parent=args.parent, labelled=labelled, progress=show)
+    if args.workers < 1:
+        raise UsageError(f"--workers {args.workers}: must be at least 1")
+    if args.engine == "ray" and args.workers > 1:
+        raise UsageError("--workers and --engine ray exclude each other: a Ray cluster has workers of its own")
+    if args.strict:
+        task = msgspec.structs.replace(task, data=msgspec.structs.replace(task.data, strict=True))
+    if args.fresh:
+        shutil.rmtree(work_directory(args.out), ignore_errors=True)
+    with closing(JsonLines() if args.json else Lines()) as show, ending() as stop, ExitStack() as stack:
+        engine = engine_of(args, stack)
+        trained = train_release(
+            task,
+            args.out,
+            version=version,
+            parent=args.parent,
+            labelled=labelled,
+            progress=show,
+            stop=stop,
+            engine=engine,
+        )
     if trained.gates is not None and not trained.gates.passed:
         raise GateError(f"release {task.name}/{version} did not pass: {trained.gates.text}")
     _show(trained, as_json=args.json)
     return 0
+
+
+def engine_of(args: argparse.Namespace, stack: ExitStack) -> Engine | None:
+    """Who trains, if it is not this process."""
+    from cloud_trainer.train import Engine
+
+    if args.engine == "ray":
+        from cloud_trainer.engine_ray import RayEngine
+
+        cluster = stack.enter_context(RayEngine(args.ray_address))
+        return Engine(cluster.train, cluster.map)
+    if args.workers > 1:
+        from cloud_trainer.workers import Workers
+
+        return Engine(Workers(args.workers))
+    return None
+
+
+@contextmanager
+def ending() -> Iterator[Callable[[], bool]]:
+    """Ask what it gives whether to end: the first Ctrl-C or SIGTERM asks politely, the second one does not."""
+    asked = threading.Event()
+    before: dict[signal.Signals, Any] = {}
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked.set()
+        print("ending after this batch; once more ends at once", file=sys.stderr)
+        for one, handler in before.items():
+            signal.signal(one, handler)
+        del number, frame
+
+    if threading.current_thread() is threading.main_thread():
+        for one in (signal.SIGINT, signal.SIGTERM):
+            before[one] = signal.signal(one, ask)
+    try:
+        yield asked.is_set
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _show(trained: TrainedRelease, *, as_json: bool) -> None:
@@ -81,6 +158,8 @@ def _show(trained: TrainedRelease, *, as_json: bool) -> None:
                 "variants": [
                     {"id": v.id, "bytes": v.file.bytes, "macs": v.macs, "quality": v.quality} for v in manifest.variants
                 ],
+                "scores": trained.scores,
+                "macs": trained.macs,
                 "left_out": trained.left_out,
                 "warnings": trained.warnings,
                 "gates": trained.gates,
@@ -88,11 +167,14 @@ def _show(trained: TrainedRelease, *, as_json: bool) -> None:
             }
         )
         return
+    score = next(iter(manifest.variants[0].quality), "score")
     rows = [
-        [v.id, round(v.file.bytes / 1024, 1), v.macs, round(100 * v.quality["accuracy"], 2), v.temperature]
+        [v.id, round(v.file.bytes / 1024, 1), v.macs, f"{v.quality.get(score, float('nan')):.4f}", v.temperature]
         for v in manifest.variants
     ]
-    print(table(rows, ["variant", "KiB", "MACs", "accuracy %", "temperature"]))
+    print(table(rows, ["variant", "KiB", "MACs", score, "temperature"]))
+    for name, value in trained.scores.items():
+        print(f"{name}: {value:.4f}")
     for name, reason in trained.left_out.items():
         print(f"{name} was left out: {reason}")
     if trained.gates is not None:

@@ -215,11 +215,12 @@ def input_of(fp32: str) -> str:
 
 
 def samples_of(calibration: str) -> Any:
-    """``x`` of the file."""
+    """``x`` of the file; token ids as the converted file takes them, int32."""
     import numpy as np
 
     with np.load(calibration, allow_pickle=False) as file:
-        return file["x"]
+        x = file["x"]
+    return x.astype(np.int32) if x.dtype == np.int64 else x
 
 
 if __name__ == "__main__":
