@@ -55,7 +55,7 @@ def test_mixed_image_sizes_are_brought_to_the_most_common_and_named(tmp_path):
     assert said(loaded, "image sizes") == ["1 of 121 images are of another size (there are 2): brought to 8 x 8"]
     loaded = load(task("image-classification", format="image-folder", path=path, image_size=(6, 5)))
     assert loaded.data.x.shape == (121, 6, 5)
-    with pytest.raises(ConfigError, match="data.image_size: expected"):
+    with pytest.raises(ConfigError, match=r"data.image_size: expected"):
         load(task("image-classification", format="image-folder", path=path, image_size=(6,)))
 
 
@@ -77,7 +77,7 @@ def test_corrupt_images_are_skipped_and_named_until_they_are_many(tmp_path):
     assert "2 of 122 images cannot be read and were skipped" in said(loaded, "unreadable")[0]
     for i in range(20):
         (tmp_path / "d" / "b" / f"none{i}.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match="2[12] of 142 images cannot be read, more than 10%"):
+    with pytest.raises(DataError, match=r"2[12] of 142 images cannot be read, more than 10%"):
         load(task("image-classification", format="image-folder", path=path))
 
 
@@ -148,7 +148,7 @@ def test_anomalies_are_in_the_test_part_only(tmp_path):
 def test_nobody_says_which_images_are_normal(tmp_path):
     path = write_images(tmp_path / "d", ["fine", "scratch", "dent"], 100)
     with pytest.raises(
-        DataError, match="which class is the normal one. Name it in data.target; there are 'dent', 'fine'"
+        DataError, match=r"which class is the normal one. Name it in data.target; there are 'dent', 'fine'"
     ):
         load_splits(task("image-anomaly", format="image-folder", path=path))
     with pytest.raises(DataError, match=r"no class 'good' \(data.target, the normal one\)"):
@@ -222,7 +222,7 @@ def test_corrupt_sounds_are_skipped_and_named_until_they_are_many(tmp_path):
     assert "cut.wav: cut short" in said(loaded, "unreadable")[0]
     for i in range(9):
         (tmp_path / "d" / "b" / f"none{i}.wav").write_bytes(b"RIFF")
-    with pytest.raises(DataError, match="WAV files cannot be read, more than 10%"):
+    with pytest.raises(DataError, match=r"WAV files cannot be read, more than 10%"):
         load(task("audio-classification", format="audio-folder", path=path))
 
 
@@ -230,7 +230,7 @@ def test_only_unreadable_sounds(tmp_path):
     for name in ("a", "b"):
         (tmp_path / "d" / name).mkdir(parents=True)
         (tmp_path / "d" / name / "x.wav").write_bytes(b"none")
-    with pytest.raises(DataError, match="2 of 2 WAV files cannot be read"):
+    with pytest.raises(DataError, match=r"2 of 2 WAV files cannot be read"):
         load(task("audio-classification", format="audio-folder", path=str(tmp_path / "d")))
 
 
@@ -256,5 +256,5 @@ def test_features_of_an_npz_file_keep_their_shape(tmp_path):
     splits = load_splits(task("audio-classification", format="npz", path=str(tmp_path / "d.npz"), shape=(5, 4)))
     assert splits.train.x.shape[1:] == (5, 4)
     assert splits.train.labels == ("a", "b", "c")
-    with pytest.raises(DataError, match="cannot be brought to data.shape"):
+    with pytest.raises(DataError, match=r"cannot be brought to data.shape"):
         load(task("audio-classification", format="npz", path=str(tmp_path / "d.npz"), shape=(3, 4)))

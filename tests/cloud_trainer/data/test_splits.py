@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -40,7 +42,9 @@ def test_repeats_are_dealt_out_together_and_everything_once(rows, shares, seed):
     parts = stratified(y, {"a": shares[0], "b": shares[1], "c": 1 - sum(shares)}, np.random.default_rng(seed), unit)
     assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(len(rows)))
     seen = [set(x[index, 0].tolist()) for index in parts.values()]
-    assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])
+    assert not (seen[0] & seen[1])
+    assert not (seen[0] & seen[2])
+    assert not (seen[1] & seen[2])
 
 
 @settings(max_examples=40, deadline=None)
@@ -71,7 +75,7 @@ def test_by_time_no_moment_is_on_both_sides_and_parts_follow_each_other(times, l
     parts = [index for index in by_time(spans, SHARES).values() if len(index)]
     together = np.concatenate(parts)
     assert len(set(together.tolist())) == len(together)
-    for before, after in zip(parts[:-1], parts[1:], strict=True):
+    for before, after in itertools.pairwise(parts):
         assert spans[before, 1].max() < spans[after, 0].min()
     if length == 0:
         assert len(together) == len(times)

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.cloud_trainer.data.samples import rows, task, write_csv, write_jsonl
 
 from cloud_trainer.data import join, load_splits
 from cloud_trainer.data.loading import load
 from shared.errors import ConfigError, DataError, UsageError
+from tests.cloud_trainer.data.samples import rows, task, write_csv, write_jsonl
 
 
 def all_of(splits):
@@ -206,7 +206,7 @@ def test_numbers_with_words_in_the_target_name_column_row_and_value(tmp_path):
 
 def test_file_that_is_no_text(tmp_path):
     (tmp_path / "d.csv").write_bytes(b"a,label\n\xff\xfe\x00,x\n")
-    with pytest.raises(UsageError, match="UTF-8|utf-8"):
+    with pytest.raises(UsageError, match=r"UTF-8|utf-8"):
         load_splits(task(format="csv", path=str(tmp_path / "d.csv"), target="label"))
 
 
@@ -275,7 +275,7 @@ def test_json_lines_of_which_most_are_broken(tmp_path):
 
 def test_text_column_must_be_named_where_there_are_several(tmp_path):
     path = write_jsonl(tmp_path / "d.jsonl", {"subject": ["a"] * 9, "body": ["b"] * 9, "label": ["x"] * 9})
-    with pytest.raises(DataError, match="data.text is missing: which column is the text. There are 'subject', 'body'"):
+    with pytest.raises(DataError, match=r"data.text is missing: which column is the text. There are 'subject', 'body'"):
         load_splits(task("text-classification", format="jsonl", path=path, target="label"))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -123,7 +125,7 @@ def test_no_window_of_a_forecast_shares_a_moment_with_another_part(tmp_path):
         task("forecasting", format="csv", path=path, target="sales", history=10, horizon=4, ignore=("date", "shop"))
     )
     parts = list(splits.parts().values())
-    for before, after in zip(parts[:-1], parts[1:], strict=True):
+    for before, after in itertools.pairwise(parts):
         assert before.y.max() < after.x[:, :, 0].min()
     assert parts[0].x.dtype == np.float32
 
@@ -140,7 +142,7 @@ def test_several_series_are_cut_apart_and_split_at_the_same_time(tmp_path):
     for part in parts:
         assert (np.diff(part.x[:, :, 0], axis=1) == 1).all()
         assert set(part.groups.tolist()) == {"a", "b"}
-    for before, after in zip(parts[:-1], parts[1:], strict=True):
+    for before, after in itertools.pairwise(parts):
         assert before.times.max() + 86400 < after.x[:, :, -1].min()
 
 
