@@ -72,8 +72,13 @@ def test_by_time_no_moment_is_on_both_sides_and_parts_follow_each_other(times, l
     spans = np.stack([first, first + length], axis=1)
     if len(set(spans[:, 1])) == 1:
         return
-    parts = [index for index in by_time(spans, SHARES).values() if len(index)]
-    together = np.concatenate(parts)
+    try:
+        parts = [index for index in by_time(spans, SHARES).values() if len(index)]
+    except DataError:
+        if not length:
+            raise
+        return  # they overlap too much
+    together = np.concatenate([np.zeros(0, int), *parts])  # where all overlap, no part has any, which split() refuses
     assert len(set(together.tolist())) == len(together)
     for before, after in itertools.pairwise(parts):
         assert spans[before, 1].max() < spans[after, 0].min()
@@ -158,3 +163,17 @@ def test_parts_carry_groups_times_columns_and_rate():
     assert part.rate == 50.0
     assert (part.times == part.x[:, 0]).all()
     assert (part.groups == part.x[:, 0].astype(int).astype(str)).all()
+
+
+def test_samples_that_overlap_too_much_for_parts_that_do_not():
+    spans = np.stack([np.arange(400.0), np.arange(400.0) + 200], axis=1)
+    with pytest.raises(DataError, match="samples that overlap with 199 others each are too few for 4 parts"):
+        deal(dataset(), "time", spans=spans)
+
+
+def test_small_parts_do_not_pay_alone_for_the_gaps():
+    spans = np.stack([np.arange(400.0), np.arange(400.0) + 60], axis=1)
+    parts = deal(dataset(times=np.arange(400.0)), "time", spans=spans, every_class=False).parts()
+    left = 400 - 3 * 60
+    for name, part in parts.items():
+        assert abs(len(part) - SHARES[name] * left) <= 2
