@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from cloud_trainer.config import TaskConfig
 from cloud_trainer.data.dataset import Dataset, Splits, join
 from cloud_trainer.data.findings import Finding, some
-from cloud_trainer.data.leaks import about_target
+from cloud_trainer.data.leaks import about_target, as_numbers
 from cloud_trainer.data.same import keys
+from cloud_trainer.drift.times import is_timestamp
 
 IMBALANCE = 10.0
 """The largest class is so many times the smallest: accuracy then says little."""
@@ -193,20 +194,24 @@ def _constant(task: TaskConfig, splits: Splits, every: Dataset) -> list[Finding]
 
 
 def _names(task: TaskConfig, splits: Splits, every: Dataset) -> list[Finding]:
-    """Columns that number or name the rows: a model can only learn them by heart."""
+    """Columns that number or name the rows, which a model can only learn by heart, and times that nobody named."""
     del splits
     findings = []
     for i, name in enumerate(every.columns):
         if name == task.data.time:
             continue
-        column = every.x[:, i]
-        if every.x.dtype == object and not _is_numbers(column):
-            different = len(set(column.tolist()))
-            if different > max(20, NAMES_SHARE * len(column)):
-                text = f"column {name!r} has {different} different words in {len(column)} rows: a name, not a category?"
+        values = as_numbers(every.x[:, i])
+        if values is not None:
+            if _counts_rows(values):
+                text = f"column {name!r} counts the rows; name it in data.ignore"
                 findings.append(Finding("names", "warning", text, name))
-        elif every.x.dtype != object and _counts_rows(column):
-            text = f"column {name!r} counts the rows; name it in data.ignore"
+            continue
+        words = set(every.x[:, i].tolist()) - {""}
+        if all(map(is_timestamp, list(words)[:20])):
+            text = f"column {name!r} holds times, taken as words; name it in data.time or data.ignore"
+            findings.append(Finding("times", "warning", text, name))
+        elif len(words) > max(20, NAMES_SHARE * len(every)):
+            text = f"column {name!r} has {len(words)} different words in {len(every)} rows: a name, not a category?"
             findings.append(Finding("names", "warning", text, name))
     return findings
 
@@ -214,32 +219,19 @@ def _names(task: TaskConfig, splits: Splits, every: Dataset) -> list[Finding]:
 def _counts_rows(column: NDArray[Any]) -> bool:
     if np.isnan(column).any() or len(column) < 20:
         return False
-    ordered = np.sort(column)
-    return bool((np.diff(ordered) == 1).all())
-
-
-def _is_numbers(column: NDArray[Any]) -> bool:
-    cells = [cell for cell in column[:200].tolist() if cell]
-    return bool(cells) and all(_number(cell) is not None for cell in cells)
-
-
-def _number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
+    return bool((np.diff(np.sort(column)) == 1).all())
 
 
 def _outliers(task: TaskConfig, splits: Splits, every: Dataset) -> list[Finding]:
     """Values far beyond all others of their column, like a sensor's -9999."""
     del splits
-    if every.x.dtype.kind != "f":
-        return []
     findings = []
     for i, name in enumerate(every.columns):
-        column = every.x[:, i].astype(np.float64)
-        column = column[~np.isnan(column)]
-        if len(column) < 20 or name == task.data.time:
+        values = as_numbers(every.x[:, i])
+        if values is None or name == task.data.time:
+            continue
+        column = values[~np.isnan(values)]
+        if len(column) < 20:
             continue
         low, middle, high = np.quantile(column, [0.25, 0.5, 0.75])
         spread = max(high - low, 1e-12)

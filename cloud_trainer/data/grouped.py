@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from shared.errors import DataError
 
 RESTARTS = 40
+MOVES, CANDIDATES = 30, 30
 WORK = 10_000
 """Groups times restarts: with many groups one order is about as good as another."""
 
@@ -44,7 +45,7 @@ def by_group(
         cost = _cost(counts, part, wanted)
         if cost < best:
             found, best = part, cost
-    part_of = found[key.reshape(-1)]
+    part_of = _mended(counts, found, wanted)[key.reshape(-1)]
     return {name: np.flatnonzero(part_of == i) for i, name in enumerate(shares)}
 
 
@@ -70,6 +71,25 @@ def _dealt(counts: NDArray[Any], wanted: NDArray[Any], rng: np.random.Generator)
         sizes = np.bincount(part, minlength=len(wanted))
         donors = np.flatnonzero(sizes[part] > 1)
         part[donors[np.argmin(size[donors])]] = empty
+    return part
+
+
+def _mended(counts: NDArray[Any], part: NDArray[np.intp], wanted: NDArray[Any]) -> NDArray[np.intp]:
+    """``part`` with single groups moved to parts that lack a class of theirs, as long as that makes it better."""
+    part, cost = part.copy(), _cost(counts, part, wanted)
+    for _ in range(MOVES):
+        have = np.zeros((len(wanted), counts.shape[1]))
+        np.add.at(have, part, counts)
+        best = (cost, -1, -1)
+        for lacking, label in np.argwhere(have == 0):
+            for group in np.flatnonzero(counts[:, label])[:CANDIDATES]:
+                tried = part.copy()
+                tried[group] = lacking
+                if len(np.unique(tried)) == len(wanted):
+                    best = min(best, (_cost(counts, tried, wanted), int(group), int(lacking)))
+        if best[1] < 0:
+            break
+        cost, part[best[1]] = best[0], best[2]
     return part
 
 

@@ -11,21 +11,21 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from cloud_trainer.data.dataset import Dataset, check
+from cloud_trainer.data.dataset import Allowed, Dataset, check
 from cloud_trainer.data.npz import read_arrays
-from cloud_trainer.data.split import stratified
+from cloud_trainer.data.split import strata, stratified
 from shared.errors import DataError, UsageError
 from shared.files import sha256_bytes
 from shared.topics import NAME_PATTERN
 
 
 class Labelled(Struct, frozen=True, eq=False):
-    """One device's samples: ``ids`` as the device gave them, ``x`` (n, *shape), ``y`` (n,) class indices."""
+    """One device's samples: ``ids`` as the device gave them, ``x`` (n, *shape), ``y`` (n,) class indices or numbers."""
 
     device: str
     ids: tuple[str, ...]
     x: NDArray[Any]
-    y: NDArray[np.int64]
+    y: NDArray[Any]
 
 
 class Shares(Struct, frozen=True, eq=False):
@@ -75,7 +75,14 @@ def deal(labelled: Labelled, like: Dataset, held_out_share: float, seed: int) ->
         DataError: samples of another shape or class than ``like``, or too few to hold any out.
     """
     where = f"labelled samples of {labelled.device}"
-    data = check(Dataset(labelled.x, labelled.y, like.labels), where, every_class=False)
+    allowed = Allowed(
+        words=like.x.dtype == object,
+        missing=bool(like.columns),
+        times=like.x.dtype == np.float64,
+        flat=like.x.ndim == 1,
+    )
+    data = Dataset(labelled.x, labelled.y, like.labels, like.columns, rate=like.rate)
+    data = check(data, where, every_class=False, allowed=allowed)
     if len(labelled.ids) != len(data):
         raise DataError(f"{where}: {len(labelled.ids)} ids for {len(data)} samples")
     if data.x.shape[1:] != like.x.shape[1:] or data.x.dtype != like.x.dtype:
@@ -83,7 +90,7 @@ def deal(labelled: Labelled, like: Dataset, held_out_share: float, seed: int) ->
             f"{where}: {data.x.dtype} {data.x.shape[1:]}, but the model takes {like.x.dtype} {like.x.shape[1:]}"
         )
     rng = np.random.default_rng([seed, 2, int(sha256_bytes(labelled.device.encode())[:8], 16)])
-    index = stratified(data.y, {"train": 1 - held_out_share, "held_out": held_out_share}, rng)
+    index = stratified(strata(data.y), {"train": 1 - held_out_share, "held_out": held_out_share}, rng)
     if not len(index["train"]) or not len(index["held_out"]):
         raise DataError(f"{where}: {len(data)} samples are too few to train on some and hold others out")
     return Shares(labelled.device, data.take(index["train"]), data.take(index["held_out"]))

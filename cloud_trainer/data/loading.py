@@ -51,11 +51,11 @@ def load_splits(task: TaskConfig) -> Splits:
         from cloud_trainer.data.anomaly import only_normal, split_normal
 
         loaded = only_normal(loaded, config)
+    _enough(len(loaded.data), config)
     loose = anomaly or task.kind == "recommendation"
     data = check(loaded.data, config.path, every_class=not loose or anomaly, allowed=ALLOWED.get(task.kind, NUMBERS))
     loaded = msgspec.structs.replace(loaded, data=data)
     shares_of(config.reference_share, config.test_share)
-    _enough(len(data), config)
     by = split_by(task, loaded)
     if anomaly:
         splits = split_normal(data, config, task.seed, by)

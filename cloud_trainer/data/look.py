@@ -205,7 +205,9 @@ def _is_time(table: Table, name: str) -> bool:
     if cells.dtype != object:
         return name.lower() in TIMES
     head = [cell for cell in cells[:50].tolist() if not is_missing(cell)]
-    return bool(head) and all(is_timestamp(cell.strip()) for cell in head)
+    if bool(head) and all(is_timestamp(cell.strip()) for cell in head):
+        return True
+    return bool(head) and name.lower() in TIMES and all(number_of(cell, comma=False) is not None for cell in head)
 
 
 def _is_text(table: Table, name: str) -> bool:

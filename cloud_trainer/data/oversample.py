@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud_trainer.data.dataset import Dataset
+from cloud_trainer.data.dataset import Dataset, join
 
 NEW_SHARE = 0.5  # of the old samples' number: enough to learn a changed sensor, too few to forget the old one
 MOST_COPIES = 20
 
 
-def oversample(new: Dataset, old: int, seed: int) -> Dataset:
-    """``new`` and altered copies of it, together about ``NEW_SHARE * old`` samples, at most 20 of each."""
+def oversample(new: Dataset, old: int, seed: int, *, images: bool = True) -> Dataset:
+    """``new`` and copies of it, altered if they are ``images``, together about ``NEW_SHARE * old`` samples, at most 20
+    of each."""
     copies = int(np.clip(round(NEW_SHARE * old / len(new)), 1, MOST_COPIES))
     rng = np.random.default_rng([seed, 4])
-    x = [new.x, *(alter(new.x, rng) for _ in range(copies - 1))]
-    return Dataset(np.concatenate(x), np.tile(new.y, copies), new.labels)
+    x = [new.x, *(alter(new.x, rng) if images else new.x for _ in range(copies - 1))]
+    return join([msgspec.structs.replace(new, x=samples) for samples in x])
 
 
 def alter(x: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:

@@ -140,14 +140,23 @@ def by_time(spans: NDArray[Any], shares: Mapping[str, float]) -> dict[str, NDArr
     are the same are never on both sides.
 
     Raises:
-        DataError: all are of the same moment.
+        DataError: all are of the same moment, or they overlap too much.
     """
     first, last = spans[:, 0], spans[:, 1]
     moments = np.sort(last)
     if moments[0] == moments[-1]:
         raise DataError("every sample has the same time; they cannot be split by it")
-    edges = np.cumsum(list(shares.values()))[:-1]
-    cuts = [moments[min(int(np.rint(edge * len(moments))), len(moments) - 1)] for edge in edges]
+    # samples across a cut are lost: what is left is shared out, so that small parts do not pay for all
+    lost = np.searchsorted(moments, last) - np.searchsorted(moments, first)
+    gap = int(np.median(lost))
+    left = len(moments) - gap * (len(shares) - 1)
+    if left < len(shares):
+        raise DataError(
+            f"{len(moments)} samples that overlap with {gap} others each are too few for {len(shares)} parts "
+            "that do not overlap; bring more, or let a sample show less (data.history, data.horizon, data.window)"
+        )
+    edges = np.cumsum(list(shares.values()))[:-1] * left + gap * np.arange(len(shares) - 1)
+    cuts = [moments[min(int(np.rint(edge)), len(moments) - 1)] for edge in edges]
     starts, stops = [-np.inf, *cuts], [*cuts, np.inf]
     return {
         name: np.flatnonzero((first >= start) & (last < stop))

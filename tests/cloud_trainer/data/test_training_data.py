@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from cloud_trainer.data import (
     check,
     deal,
     digest,
+    join,
     load_splits,
     read_labelled,
     value_range,
@@ -212,3 +214,33 @@ def test_new_samples_are_repeated_with_changes_that_keep_dtype_and_range():
     altered = alter(few.x, np.random.default_rng(0))
     assert (altered != few.x).any()
     assert np.abs(altered.astype(float).mean((1, 2)) - few.x.astype(float).mean((1, 2))).max() < 40
+
+
+def test_labelled_rows_of_words_and_numbers_are_dealt_out_and_repeated_as_they_are():
+    x = np.array([["1", "red"], ["", "blue"]] * 20, dtype=np.str_)
+    like = Dataset(x.astype(object), np.arange(40) % 2, ("a", "b"), ("size", "color"))
+    shares = deal(Labelled("m-1", tuple(map(str, range(40))), x, np.arange(40) % 2), like, 0.4, 0)
+    assert shares.train.x.dtype == object
+    assert shares.train.columns == ("size", "color")
+    many = oversample(shares.train, 200, 0, images=False)
+    assert len(many) == 96
+    assert (many.x[24:48] == shares.train.x).all()
+
+
+def test_labelled_numbers_are_dealt_out_by_size():
+    x = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    like = Dataset(x, x[:, 0], (), ("a", "b", "c"))
+    shares = deal(Labelled("m-1", tuple(map(str, range(40))), x, x[:, 0]), like, 0.5, 0)
+    assert shares.train.y.dtype == np.float32
+    assert abs((shares.train.y > 0).mean() - (shares.held_out.y > 0).mean()) < 0.2
+
+
+def test_join_and_digest_carry_everything_that_belongs_to_samples():
+    one = Dataset(np.eye(3), np.arange(3), LABELS, ("u", "v", "w"), np.array(["g", "g", "h"]), np.arange(3.0), 8.0)
+    both = join([one, one])
+    assert (both.columns, both.rate, both.groups.tolist()) == (one.columns, 8.0, ["g", "g", "h"] * 2)
+    assert both.times.tolist() == [0, 1, 2, 0, 1, 2]
+    changes = [{"columns": ("u", "v", "x")}, {"groups": None}, {"times": one.times + 1}, {"rate": 9.0}]
+    assert len({digest([one]), *(digest([msgspec.structs.replace(one, **change)]) for change in changes)}) == 5
+    words = [Dataset(np.array(cells, object), np.arange(2), LABELS) for cells in (["ab", "c"], ["a", "bc"])]
+    assert digest(words[:1]) != digest(words[1:])
