@@ -248,7 +248,8 @@ def export_trees(trees: Trees, path: Path, *, answer: str = "logits") -> None:
                     target_ids=tree.output,
                     target_weights=node.value,
                 )
-    ensemble = helper.make_node(
+    make_node: Any = helper.make_node
+    ensemble = make_node(
         "TreeEnsembleRegressor",
         ["input"],
         [answer],
