@@ -86,11 +86,9 @@ class Trees(Struct, frozen=True):
 
     def answers(self, x: NDArray[Any]) -> NDArray[np.float32]:
         """(n, inputs) -> (n, outputs)."""
-        x = np.asarray(x, np.float32)
-        out = np.tile(np.asarray(self.base), (len(x), 1))
-        for tree in self.trees:
-            out[:, tree.output] += _leaf_values(tree, x)
-        return out.astype(np.float32)
+        return _added(np.tile(np.asarray(self.base), (len(x), 1)), self.trees, np.asarray(x, np.float32)).astype(
+            np.float32
+        )
 
 
 def fit_trees(
@@ -113,14 +111,17 @@ def fit_trees(
     Raises:
         TrainingError: there is one class only, or not a single tree fits.
     """
-    x = np.asarray(x, np.float32)
+    x, held_out = np.asarray(x, np.float32), np.asarray(validation[0], np.float32)
     best: tuple[float, int, Trees] | None = None
     for leaves in plan.leaves:
         boosters = _boost(x, y, outputs, leaves, plan, weights, seed)
+        answers, known = np.zeros((0, outputs)), 0
         for trees in _growing(boosters, x.shape[1], outputs, leaves, plan.rounds):
             if not limits.allow(trees.macs, trees.bytes):
                 break
-            found = (score(trees.answers(validation[0]), validation[1]), -trees.macs, trees)
+            answers = answers if known else np.tile(np.asarray(trees.base), (len(held_out), 1))
+            answers, known = _added(answers, trees.trees[known:], held_out), len(trees.trees)
+            found = (score(answers.astype(np.float32), validation[1]), -trees.macs, trees)
             if best is None or found[:2] > best[:2]:
                 best = found
     if best is None:
@@ -205,6 +206,13 @@ def _down(threshold: float) -> float:
     """The largest float32 that is not above ``threshold``: for a float32 x, ``x <= threshold`` is the same."""
     value = np.float32(threshold)
     return float(np.nextafter(value, np.float32(-np.inf)) if float(value) > threshold else value)
+
+
+def _added(answers: NDArray[np.float64], trees: Sequence[Tree], x: NDArray[np.float32]) -> NDArray[np.float64]:
+    """``answers`` (n, outputs) and what ``trees`` add, in place."""
+    for tree in trees:
+        answers[:, tree.output] += _leaf_values(tree, x)
+    return answers
 
 
 def _leaf_values(tree: Tree, x: NDArray[np.float32]) -> NDArray[np.float64]:
