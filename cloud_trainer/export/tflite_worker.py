@@ -3,7 +3,8 @@
 Started as a program. It imports (seconds), says ``{"ready": true}``, then answers each line of standard input,
 
     {"program": "student.pt2", "shape": [1, 1, 16, 16], "calibration": "calibration.npz",
-     "fp32": "fp32.tflite", "int8": "int8.tflite" or null, "dtype": "int64" for token ids}
+     "fp32": "fp32.tflite", "int8": "int8.tflite" or null}
+    {"fp32": "fp32.tflite", "out": "int8.tflite", "recipe": "static", "calibration": "calibration.npz"}
 
 with ``{"done": true}`` or ``{"error": "..."}``, and ends when standard input does. ``calibration.npz`` has ``x``
 (n, *shape[1:]) float32. Every answer is one line on standard output; whatever libraries print goes to standard error.
@@ -51,11 +52,11 @@ def convert(request: dict[str, Any]) -> None:
     import litert_torch
     import torch
 
-    program = torch.export.load(request["program"])
-    dtype = getattr(torch, request.get("dtype", "float32"))
-    model = litert_torch.convert(program.module(), (torch.zeros(request["shape"], dtype=dtype),))
-    model.export(request["fp32"])
-    if request.get("int8"):
+    if "program" in request:
+        program = torch.export.load(request["program"])
+        samples = tuple(torch.zeros_like(one) for one in program.example_inputs[0])
+        litert_torch.convert(program.module(), samples).export(request["fp32"])
+    if request.get("int8") or request.get("out"):
         quantize(request)
 
 
@@ -78,7 +79,7 @@ def quantize(request: dict[str, Any]) -> None:
     integer = quantizer.Quantizer(request["fp32"])
     integer.load_quantization_recipe(recipe.static_wi8_ai8())
     integer.quantize(ranges.get_model_qsvs(), enable_progress_report=False).export_model(
-        request["int8"], overwrite=True
+        request.get("out") or request["int8"], overwrite=True
     )
 
 
