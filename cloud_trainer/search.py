@@ -17,7 +17,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import torch
@@ -68,7 +68,7 @@ class Round(Struct, frozen=True):
 class Candidate(Struct, frozen=True):
     """What was tried, and how it went, round by round; ``failed`` says why it could not be trained."""
 
-    architecture: AnyArchitecture  # type: ignore[valid-type]
+    architecture: AnyArchitecture
     macs: int
     bytes: int
     rounds: tuple[Round, ...] = ()
@@ -93,8 +93,7 @@ class SearchResult(Struct, frozen=True):
     @property
     def architecture(self) -> Architecture:
         """The choice."""
-        found: Architecture = self.candidates[self.chosen].architecture
-        return found
+        return self.candidates[self.chosen].architecture
 
 
 class Budget(Struct, frozen=True):
@@ -262,7 +261,7 @@ def search(
 
 
 def _fresh(architectures: Sequence[Architecture]) -> list[Candidate]:
-    return [Candidate(one, macs_of(one), bytes_of(one)) for one in architectures]
+    return [Candidate(cast("AnyArchitecture", one), macs_of(one), bytes_of(one)) for one in architectures]
 
 
 def _score_at(candidate: Candidate, epochs: int) -> float:

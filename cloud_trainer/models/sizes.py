@@ -75,18 +75,22 @@ def fit_to(architecture: A, limits: Limits, *, most: int = 0) -> A | None:
     most = most or architecture.max_width
     for least in (min(LEAST_WIDTH, most), 1):
         for depth in range(architecture.depth, 0, -1):
-            found = _widest(architecture.with_depth(depth), limits, most)
-            if found is not None and found.width >= least:
+            found = _widest(architecture.with_depth(depth), limits, least, most)
+            if found is not None:
                 return found
     return None
 
 
-def _widest(architecture: A, limits: Limits, most: int) -> A | None:
-    low, high = 0, most
-    while low < high:  # invariant: low fits (or is 0), everything above high does not
+def _widest(architecture: A, limits: Limits, least: int, most: int) -> A | None:
+    if not limits.fits(architecture.with_width(least)):
+        return None
+    low, high = least, min(2 * least, most)
+    while high < most and limits.fits(architecture.with_width(high)):
+        low, high = high, min(2 * high, most)
+    while low < high:  # invariant: low fits, everything above high does not
         middle = (low + high + 1) // 2
         low, high = (middle, high) if limits.fits(architecture.with_width(middle)) else (low, middle - 1)
-    return architecture.with_width(low) if low else None
+    return architecture.with_width(low)
 
 
 def widest_within(architecture: A, limit: float) -> A:
@@ -95,7 +99,7 @@ def widest_within(architecture: A, limit: float) -> A:
     Raises:
         TrainingError: even a width of 1 costs more.
     """
-    found = _widest(architecture, Limits(macs=max(1, int(limit))), architecture.width)
+    found = _widest(architecture, Limits(macs=max(1, int(limit))), 1, architecture.width)
     if found is None:
         raise TrainingError(
             f"no student fits into {limit:.0f} MACs: width 1 needs {macs_of(architecture.with_width(1))}; "

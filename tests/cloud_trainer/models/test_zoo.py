@@ -158,10 +158,11 @@ def test_tflite_answers_the_same_and_int8_is_close(tflite_worker, tmp_path, name
     model, x = folded(warmed(a)), samples(a, 24)
     save_program(model, a.input, tmp_path / "model.pt2", tokens=a.tokens)
     save_calibration(x.numpy(), tmp_path / "calibration.npz")
-    request = {"program": "model.pt2", "calibration": "calibration.npz", "fp32": "fp32.tflite"}
-    request |= {"int8": "int8.tflite"} if name in INT8 else {}
-    request = {key: str(tmp_path / file) for key, file in request.items()}
-    tflite_worker.convert(request | {"shape": [1, *a.input], "dtype": "int64" if a.tokens else "float32"})
+    files = {kind: str(tmp_path / f"{kind}.tflite") for kind in ("fp32", "int8")}
+    tflite_worker.convert({"program": str(tmp_path / "model.pt2"), "fp32": files["fp32"]})
+    if name in INT8:
+        quantized = {"fp32": files["fp32"], "out": files["int8"], "recipe": "static"}
+        tflite_worker.convert(quantized | {"calibration": str(tmp_path / "calibration.npz")})
     with torch.no_grad():
         expected = [part.numpy() for part in model(x)]
     for found, wanted in zip(run_tflite(tmp_path / "fp32.tflite", x.numpy()), expected, strict=True):
