@@ -13,6 +13,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
+import socket
 import sys
 import tempfile
 import time
@@ -31,7 +33,7 @@ from cloud_trainer.objectives import Objective
 from cloud_trainer.progress import Progress, silent
 from shared.errors import MissingExtraError, TrainingError, one_line
 
-POLL_SECONDS, TELL_SECONDS = 0.2, 0.5
+POLL_SECONDS, TELL_SECONDS, CONNECT_SECONDS = 0.2, 0.5, 5.0
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -61,6 +63,7 @@ class RayEngine:
             import ray
         except ImportError as error:
             raise MissingExtraError("--engine ray", "ray") from error
+        _answers(self.address)
         options: dict[str, Any] = {"include_dashboard": False, "num_cpus": self.cpus} if not self.address else {}
         if not self.address:
             self._place = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
@@ -174,6 +177,17 @@ class RayEngine:
             if isinstance(one, dict):
                 raise raised(one)
         return [one[0] for one in found]
+
+
+def _answers(address: str) -> None:
+    """Does anybody listen at ``host:port``? Ray itself would try for minutes, and tell it in many lines."""
+    found = re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", address)
+    if found is None:
+        return
+    try:
+        socket.create_connection((found[1], int(found[2])), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise TrainingError(f"Ray's cluster ({address}) cannot be reached: {one_line(error)}") from error
 
 
 class _Board:

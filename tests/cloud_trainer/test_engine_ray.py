@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -107,4 +108,15 @@ def test_candidates_of_a_search_are_tried_on_the_cluster_in_order(engine):
 def test_ray_that_is_not_installed_is_one_line_with_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'sanderling\[ray\]'"), RayEngine():
+        pass
+
+
+@pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])
+def test_cluster_that_is_not_there_is_one_line_at_once(monkeypatch, form):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = form.format(free.getsockname()[1])
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    line = rf"^Ray's cluster \({address}\) cannot be reached: .*refused$"
+    with pytest.raises(TrainingError, match=line), RayEngine():
         pass
