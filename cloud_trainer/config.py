@@ -62,7 +62,8 @@ class DataConfig(Struct, frozen=True, forbid_unknown_fields=True):
     Columns by name: ``target`` the truth, ``text`` the text, ``group`` what must not be on both sides of a split
     (speaker, machine, patient), ``time`` what orders the rows, ``item`` and ``user`` of recommendations;
     ``columns`` the features (none named: all others), ``ignore`` what is left out, ``categorical`` numbers that only
-    name something.
+    name something. In npz they are names of arrays. In folders ``group`` is "prefix" (of the file's name, up to the
+    first ``_``) or "folder" (below the class's), ``target`` the folder of normal images, ``ignore`` folders.
 
     ``window`` and ``step``: rows of a series that make one sample, and from one sample to the next. ``history`` and
     ``horizon``: of forecasts, time steps that are seen and foretold. ``sample_rate`` (Hz), ``seconds``: of sounds.
@@ -92,6 +93,7 @@ class DataConfig(Struct, frozen=True, forbid_unknown_fields=True):
     sample_rate: Annotated[int, Meta(ge=0)] = 0  # 0: that of most files
     seconds: Annotated[float, Meta(ge=0)] = 0.0  # 0: the length of most files
     image_size: tuple[Positive, ...] = ()  # (height, width) that images of other sizes are brought to
+    shape: tuple[Positive, ...] = ()  # of one sample, where npz has it flat
     strict: bool = False  # a finding of the data checks stops the training
 
 
@@ -131,6 +133,7 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
     p99_ms: Annotated[float, Meta(ge=0)] = 0.0
     device: str = "raspberry-pi-4"
     embedding: Positive = 32
+    quantiles: tuple[Share, ...] = ()  # of regressions and forecasts, e.g. 0.1, 0.5, 0.9: an interval beside the answer
     search: bool = False
     search_trials: Positive = 9
     search_epochs: Positive = 2  # of the first round; each next one has three times as many for a third of the trials
@@ -152,6 +155,7 @@ class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
     augment: bool = (
         False  # what fits the kind of task: shifts and flips, noise, time and frequency masks, dropped words
     )
+    mirror: bool = False  # images that are mirrored stay what they are
     corrupt: Annotated[float, Meta(ge=0, le=1)] = 0.0  # share of samples that are corrupted: noise, blur, fog, gaps
     clip_norm: Annotated[float, Meta(ge=0)] = 0.0  # of the gradient; 0: unlimited
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 (else fp16) on a GPU, fp32 on a CPU

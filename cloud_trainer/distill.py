@@ -1,25 +1,89 @@
-"""A student learns from its teacher: Hinton, Vinyals, Dean 2015, "Distilling the Knowledge in a Neural Network"."""
+"""A student learns from its teachers: Hinton, Vinyals, Dean 2015, "Distilling the Knowledge in a Neural Network".
+
+:func:`teach` asks the teachers once; the objective says how their answers and the truth are weighed. Beside the answers
+a student can learn to see as its teacher does: a linear projection of its embedding, trained along and thrown away, is
+drawn towards the teacher's (feature matching: Romero et al. 2015, arXiv 1412.6550).
+
+Several teachers are averaged: their answers (logits of classifiers, that is the geometric mean of their probabilities;
+numbers as they are), and their embeddings side by side.
+
+**Altered samples.** A student that is trained on altered samples must hear what its teacher says of the very same ones.
+Asking it in every epoch costs ``epochs`` times the teacher; so where there are more than
+:data:`cloud_trainer.fit.teaching.COPIES` epochs, and memory for it, that many altered copies of the train split are
+made and answered once, and the epochs take turns.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from msgspec import Struct
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cloud_trainer.config import DistillConfig
-from cloud_trainer.fit import Loss
+from cloud_trainer.fit.forward import BATCH, both
+from cloud_trainer.fit.teaching import Teaching
+from shared.errors import TrainingError
+
+__all__ = ["Teacher", "Teaching", "teach"]
+
+Teacher = nn.Module | Callable[[NDArray[Any]], NDArray[Any]]
+"""A network, or what gives answers (n, outputs) to samples (n, *input) in numpy."""
 
 
-def distillation_loss(teacher_logits: Tensor, config: DistillConfig) -> Loss:
-    """The loss of a student whose training row ``i`` got ``teacher_logits[i]`` from the teacher.
+def teach(teachers: Sequence[Teacher], x: Tensor, *, feature_weight: float = 0.0, batch: int = BATCH) -> Teaching:
+    """What ``teachers`` say of the samples ``x`` (n, *input).
 
-    ``w * T^2 * KL(softmax(teacher / T) || softmax(student / T)) + (1 - w) * cross_entropy(student, y)``; the factor
-    ``T^2`` keeps the size of the gradients independent of the temperature (section 2 of the paper).
+    Networks are left in evaluation mode. ``feature_weight`` of the distance between embeddings needs a teacher that has
+    one; teachers without (trees) only answer.
+
+    Raises:
+        TrainingError: no teacher, or one whose answers do not fit the samples or the other teachers, or are not finite.
     """
-    temperature, weight = config.temperature, config.teacher_weight
-    soft = (teacher_logits / temperature).log_softmax(1)
+    if not teachers:
+        raise TrainingError("distillation needs at least one teacher")
+    first, embedding = _asked(teachers, x, batch)
+    if embedding is None or feature_weight <= 0:
+        return Teaching(first, None, 0.0, _Ask(tuple(teachers), batch))
+    middle = embedding.mean(dim=0)
+    scale = (embedding - middle).square().mean().sqrt().clamp(min=1e-6)
+    return Teaching(first, (embedding - middle) / scale, feature_weight, _Ask(tuple(teachers), batch, middle, scale))
 
-    def loss(logits: Tensor, y: Tensor, rows: Tensor) -> Tensor:
-        student = (logits / temperature).log_softmax(1)
-        divergence = nn.functional.kl_div(student, soft[rows], reduction="batchmean", log_target=True)
-        return weight * temperature**2 * divergence + (1 - weight) * nn.functional.cross_entropy(logits, y)
 
-    return loss
+class _Ask(Struct, frozen=True, eq=False):
+    """Asks teachers about other samples; no closure, so that it can be sent to workers."""
+
+    teachers: tuple[Any, ...]
+    batch: int
+    middle: Tensor | None = None
+    scale: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        answer, embedding = _asked(self.teachers, x, self.batch)
+        if embedding is None or self.middle is None or self.scale is None:
+            return answer, None
+        return answer, (embedding - self.middle) / self.scale
+
+
+def _asked(teachers: Sequence[Teacher], x: Tensor, batch: int) -> tuple[Tensor, Tensor | None]:
+    answers: list[Tensor] = []
+    embeddings: list[Tensor] = []
+    for i, teacher in enumerate(teachers):
+        if isinstance(teacher, nn.Module):
+            answer, embedding = both(teacher, x, batch)
+        else:
+            answer, embedding = torch.from_numpy(np.asarray(teacher(x.numpy()), np.float32)), None
+        if len(answer) != len(x) or (answers and answer.shape != answers[0].shape):
+            wanted = tuple(answers[0].shape) if answers else (len(x), "outputs")
+            raise TrainingError(f"teacher {i + 1} answered {tuple(answer.shape)}; expected {wanted}")
+        if not answer.isfinite().all():
+            row = int((~answer.isfinite().reshape(len(answer), -1).all(dim=1)).nonzero()[0])
+            raise TrainingError(f"teacher {i + 1}: its answer to sample {row} is not finite")
+        answers.append(answer)
+        if embedding is not None:
+            embeddings.append(embedding)
+    whole = answers[0] if len(answers) == 1 else torch.stack(answers).mean(dim=0)
+    return whole, torch.cat(embeddings, dim=1) if embeddings else None

@@ -24,7 +24,8 @@ Every error says what was wrong, where, and what would be right, in one line tha
     └── TrainingError                    the trainer could not do its work
         ├── DataError                    the training data is unusable
         ├── ExportError                  a model could not be exported or quantized
-        └── GateError                    a candidate did not pass its gates
+        ├── GateError                    a candidate did not pass its gates
+        └── StoppedError                 training was asked to end (Ctrl-C), and can be gone on with
 
 Foreign exceptions are wrapped at the boundary where they appear, with ``raise ... from``.
 """
@@ -154,3 +155,7 @@ class ExportError(TrainingError):
 
 class GateError(TrainingError):
     """A candidate did not pass its gates."""
+
+
+class StoppedError(TrainingError):
+    """Training was asked to end, by Ctrl-C or SIGTERM; where it has a checkpoint, it can be gone on with."""

@@ -27,4 +27,4 @@ def from_factory(task: TaskConfig) -> Splits:
     found = factory(task)
     if not isinstance(found, Splits):
         raise DataError(f"data.factory: {name} returned {type(found).__name__}; expected cloud_trainer.data.Splits")
-    return check_splits(found)
+    return check_splits(found, task.kind)

@@ -170,8 +170,10 @@ def splits(task: TaskConfig) -> Splits:
     rngs = np.random.default_rng([task.seed, 0x5A]).spawn(4)
     found = pools()
     parts = (("train", 6000), ("validation", 1000), ("held-out", 3000), ("held-out", 2000))
-    drawn = [Dataset(*draw(*found[name], count, rng), LABELS) for (name, count), rng in zip(parts, rngs, strict=True)]
-    return Splits(*drawn)
+    train, validation, reference, test = (
+        Dataset(*draw(*found[name], count, rng), LABELS) for (name, count), rng in zip(parts, rngs, strict=True)
+    )
+    return Splits(train, validation, reference, test)
 
 
 def _block(device: str, seed: int, block: int) -> np.random.Generator:

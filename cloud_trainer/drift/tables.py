@@ -69,18 +69,19 @@ class Table(ABC):
 
 
 class CsvTable(Table):
-    """A file of lines: cells separated by commas, semicolons (then with decimal commas) or tabs, in UTF-8.
+    """A file of lines: cells separated by commas, semicolons (then with decimal commas), tabs or upright bars, or by
+    the ``separator`` given, in UTF-8.
 
     The first line names the columns unless all its cells are numbers, or ``header`` is false; then they are called
-    ``c1``, ``c2``, ... Blank lines are no rows.
+    ``c1``, ``c2``, ... or as ``names`` says. Blank lines are no rows.
     """
 
-    def __init__(self, path: Path, *, header: bool = True) -> None:
+    def __init__(self, path: Path, *, header: bool = True, separator: str = "", names: Sequence[str] = ()) -> None:
         super().__init__(path)
         try:
             with path.open(encoding="utf-8-sig", newline="") as file:
                 line = file.readline()
-                self._separator = "\t" if "\t" in line else ";" if line.count(";") > line.count(",") else ","
+                self._separator = separator or separator_of(line)
                 self._quoted = self._separator != "\t" or line.startswith(
                     '"'
                 )  # quotes in tabbed text are often just text
@@ -93,8 +94,11 @@ class CsvTable(Table):
         if first is None:
             raise UsageError(f"{path}: the file is empty; expected rows with columns")
         self.comma = self._separator == ";"
-        self._header = header and not all(map(_is_number, first))
-        self.names = tuple(c.strip() for c in first) if self._header else tuple(f"c{i + 1}" for i in range(len(first)))
+        cells = tuple(cell.strip() for cell in first)
+        if names and len(names) != len(cells):
+            raise UsageError(f"{path}:1: {len(cells)} cells, but {len(names)} names are given: {', '.join(names)}")
+        self._header = cells == tuple(names) if names else header and not all(map(_is_number, first))
+        self.names = tuple(names) or (cells if self._header else tuple(f"c{i + 1}" for i in range(len(cells))))
         for name in self.names:
             if self.names.count(name) > 1:
                 shown = f"column {name!r} is there {self.names.count(name)} times" if name else "a column has no name"
@@ -147,6 +151,15 @@ class CsvTable(Table):
                 first = first and not row
         except (csv.Error, UnicodeDecodeError) as error:
             raise UsageError(f"{self.path}:{line + 1}: {error}") from error
+
+
+def separator_of(line: str) -> str:
+    """What separates the cells of a line.
+
+    >>> separator_of("a;b;1,5"), separator_of("a|b|c"), separator_of("only")
+    (';', '|', ',')
+    """
+    return "\t" if "\t" in line else max(",;|", key=line.count)
 
 
 def _is_number(cell: str) -> bool:

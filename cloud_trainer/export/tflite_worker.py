@@ -3,7 +3,7 @@
 Started as a program. It imports (seconds), says ``{"ready": true}``, then answers each line of standard input,
 
     {"program": "student.pt2", "shape": [1, 1, 16, 16], "calibration": "calibration.npz",
-     "fp32": "fp32.tflite", "int8": "int8.tflite" or null}
+     "fp32": "fp32.tflite", "int8": "int8.tflite" or null, "dtype": "int64" for token ids}
 
 with ``{"done": true}`` or ``{"error": "..."}``, and ends when standard input does. ``calibration.npz`` has ``x``
 (n, *shape[1:]) float32. Every answer is one line on standard output; whatever libraries print goes to standard error.
@@ -52,7 +52,8 @@ def convert(request: dict[str, Any]) -> None:
     import torch
 
     program = torch.export.load(request["program"])
-    model = litert_torch.convert(program.module(), (torch.zeros(request["shape"]),))
+    dtype = getattr(torch, request.get("dtype", "float32"))
+    model = litert_torch.convert(program.module(), (torch.zeros(request["shape"], dtype=dtype),))
     model.export(request["fp32"])
     if request.get("int8"):
         quantize(request)

@@ -32,26 +32,38 @@ def quiet(*loggers: str) -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
-def export_onnx(model: nn.Module, shape: tuple[int, ...], path: Path) -> None:
-    """Write ``model`` (eval mode, (n, *shape) -> logits, embedding) to ``path``.
+def export_onnx(model: nn.Module, shape: tuple[int, ...], path: Path, *, tokens: bool = False) -> None:
+    """Write ``model`` (eval mode, (n, *shape) -> logits, embedding) to ``path``; ``tokens``: samples are int64 ids.
 
     Raises:
         ExportError: torch cannot express it in ONNX.
     """
     # a batch of two: the exporter would take a batch of one for a constant
-    sample = (torch.zeros(2, *shape),)
+    sample = (torch.zeros(2, *shape, dtype=torch.int64 if tokens else torch.float32),)
     try:
         with quiet("torch.onnx", "onnxscript", "onnx_ir"):
-            torch.onnx.export(
+            program = torch.onnx.export(
                 model,
                 sample,
-                path,
                 input_names=[INPUT],
-                output_names=list(OUTPUTS),
                 dynamo=True,
-                external_data=False,
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 verbose=False,
             )
+            assert program is not None
+            _name_outputs(program)
+            program.save(path, external_data=False)
     except Exception as error:  # the exporter raises whatever its passes raise
         raise ExportError(f"ONNX export failed: {one_line(error)}") from error
+
+
+def _name_outputs(program: torch.onnx.ONNXProgram) -> None:
+    """Call the outputs what they are called; inner tensors that have such a name, as that of ``nn.Embedding`` has,
+    make way (the exporter's own ``output_names`` would write the name twice)."""
+    graph = program.model.graph
+    for node in graph:
+        for value in node.outputs:
+            if value.name in OUTPUTS:
+                value.name = f"{value.name}_inner"
+    for value, name in zip(graph.outputs, OUTPUTS, strict=True):
+        value.name = name

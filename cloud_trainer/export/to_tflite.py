@@ -115,15 +115,17 @@ class TfliteWorker:
         return lines[-1] if lines else "it said nothing"
 
 
-def save_program(model: nn.Module, shape: tuple[int, ...], path: Path) -> None:
-    """``model`` as a ``torch.export`` program with a static batch of one, which is what the worker reads.
+def save_program(model: nn.Module, shape: tuple[int, ...], path: Path, *, tokens: bool = False) -> None:
+    """``model`` as a ``torch.export`` program with a static batch of one, which is what the worker reads; ``tokens``:
+    samples are int64 ids.
 
     Raises:
         ExportError: torch cannot capture the model.
     """
     try:
         with quiet("torch.export"):
-            torch.export.save(torch.export.export(model, (torch.zeros(1, *shape),)), path)
+            sample = torch.zeros(1, *shape, dtype=torch.int64 if tokens else torch.float32)
+            torch.export.save(torch.export.export(model, (sample,)), path)
     except Exception as error:  # torch.export raises whatever tracing raises
         raise ExportError(f"torch.export failed: {one_line(error)}") from error
 

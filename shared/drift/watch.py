@@ -72,7 +72,13 @@ class WatchSpec:
 
     @classmethod
     def fit(
-        cls, sample: SampleSpec, classes: int, embedding: NDArray[np.floating] | None, projections: int = 8
+        cls,
+        sample: SampleSpec,
+        classes: int,
+        embedding: NDArray[np.floating] | None,
+        projections: int = 8,
+        *,
+        pipeline: Pipeline | None = None,
     ) -> WatchSpec:
         """Choose what to watch of a classifier.
 
@@ -81,11 +87,12 @@ class WatchSpec:
             classes: number of scores of an answer.
             embedding: (n, E) of samples that the model was not trained on, or None if it has none.
             projections: principal directions to watch; fewer where the embedding has fewer that vary.
+            pipeline: ``Manifest.pipeline``, for the vocabulary of a model that takes text.
 
         Raises:
             ProfileError: the embedding is no finite table.
         """
-        return cls((watch_input(sample),), (ClassWatch(classes, *principal(embedding, projections)),))
+        return cls((watch_input(sample, pipeline=pipeline),), (ClassWatch(classes, *principal(embedding, projections)),))
 
     @classmethod
     def choose(

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from shared.pipeline.bands import BandPower, Envelope
+from shared.pipeline.branches import Concatenate
+from shared.pipeline.channels import Magnitude, Rates
 from shared.pipeline.colour import ChannelOrder, Grayscale
 from shared.pipeline.images import Crop, Pad, Resize
 from shared.pipeline.scaling import Clip, Scale, Standardize
 from shared.pipeline.series import Difference, Lags, Rolling
 from shared.pipeline.signals import Detrend, Resample, Window
 from shared.pipeline.spectra import LogMel, Mfcc
+from shared.pipeline.summary import Correlations, Summary
 from shared.pipeline.tables import Impute
 from shared.pipeline.text import CleanText
 
 __all__ = [
-    "ChannelOrder", "CleanText", "Clip", "Crop", "Detrend", "Difference", "Grayscale", "Impute", "Lags", "LogMel",
-    "Mfcc", "Pad", "Resample", "Resize", "Rolling", "Scale", "Standardize", "Window",
+    "BandPower", "ChannelOrder", "CleanText", "Clip", "Concatenate", "Correlations", "Crop", "Detrend", "Difference",
+    "Envelope", "Grayscale", "Impute", "Lags", "LogMel", "Magnitude", "Mfcc", "Pad", "Rates", "Resample", "Resize",
+    "Rolling", "Scale", "Standardize", "Summary", "Window",
 ]  # fmt: skip

@@ -18,12 +18,12 @@ from cloud_trainer.export.specs import onnx_specs
 from cloud_trainer.export.to_onnx import export_onnx
 from cloud_trainer.export.to_tflite import TfliteWorker
 from cloud_trainer.export.variants import open_worker
-from cloud_trainer.models.resnet import Shape, build
+from cloud_trainer.models import ResNet, build
 from cloud_trainer.progress import silent
 from cloud_trainer.quantize import calibration_samples, quantize_onnx
 from shared.errors import ExportError
 
-SHAPE = Shape(input=(1, 8, 8), classes=3, width=4, embedding=6)
+SHAPE = ResNet(input=(1, 8, 8), outputs=3, width=4, embedding=6)
 
 
 @pytest.fixture(scope="module")

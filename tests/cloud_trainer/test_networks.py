@@ -1,22 +1,18 @@
-"""Networks: shapes, MACs, folding, and that training is deterministic."""
+"""Networks: shapes, MACs, folding, and how long they are trained."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from cloud_trainer.config import DataConfig, DistillConfig, TaskConfig, TrainingConfig
-from cloud_trainer.distill import distillation_loss
+from cloud_trainer.config import DataConfig, TaskConfig, TrainingConfig
 from cloud_trainer.export.fold import folded
-from cloud_trainer.fit import Encoded, Plan, train
 from cloud_trainer.learn import plan
-from cloud_trainer.models.macs import count_macs, macs_of, widest_within
-from cloud_trainer.models.resnet import Shape, build
+from cloud_trainer.models import ResNet, build, count_macs, macs_of, widest_within
 from shared.errors import TrainingError
 
-SHAPE = Shape(input=(1, 16, 16), classes=4, width=6, embedding=5)
+SHAPE = ResNet(input=(1, 16, 16), outputs=4, width=6, embedding=5)
 
 
 def test_macs_of_layers_worked_out_by_hand():
@@ -36,7 +32,7 @@ def test_counting_leaves_no_hooks_and_the_mode_as_it_was():
 
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.5, 1.0])
 def test_student_is_the_widest_that_fits(share):
-    teacher = Shape(input=(1, 16, 16), classes=10, width=24, embedding=32)
+    teacher = ResNet(input=(1, 16, 16), outputs=10, width=24, embedding=32)
     limit = share * macs_of(teacher)
     student = widest_within(teacher, limit)
     assert macs_of(student) <= limit
@@ -52,15 +48,15 @@ def test_share_too_small_for_any_student():
     ("shape", "stages"),
     [
         (SHAPE, 2),
-        (Shape((1, 8, 8), 2, 3, 4), 1),
-        (Shape((1, 32, 48), 2, 3, 4), 3),
-        (Shape((28, 28, 3), 2, 3, 4, channels_last=True), 3),
+        (ResNet(input=(1, 8, 8), outputs=2, width=3, embedding=4), 1),
+        (ResNet(input=(1, 32, 48), outputs=2, width=3, embedding=4), 3),
+        (ResNet(input=(28, 28, 3), outputs=2, width=3, embedding=4, channels_last=True), 3),
     ],
 )
 def test_answers_have_the_shapes_that_were_asked_for(shape, stages):
     logits, embedding = build(shape, 0).eval()(torch.zeros(3, *shape.input))
     assert shape.stages == stages
-    assert logits.shape == (3, shape.classes)
+    assert logits.shape == (3, shape.outputs)
     assert embedding.shape == (3, shape.embedding)
 
 
@@ -77,50 +73,11 @@ def test_folding_keeps_the_answers_and_the_original():
         torch.testing.assert_close(small(x)[0], model(x)[0], rtol=1e-4, atol=1e-5)
 
 
-def stripes(n=256, seed=0):
-    """Four classes: lying or standing stripes, fine or coarse."""
-    rng = np.random.default_rng(seed)
-    y = rng.integers(0, 4, n)
-    x = rng.normal(0, 0.3, (n, 1, 16, 16)).astype(np.float32)
-    fine, coarse = np.arange(16) % 2, np.arange(16) // 2 % 2
-    for i, k in enumerate(y):
-        x[i, 0] += (fine[None], fine[:, None], coarse[None], coarse[:, None])[k]
-    return Encoded.of(x, y)
-
-
-PLAN = Plan(epochs=4, batch=32, learning_rate=1e-2, weight_decay=0, seed=3)
-
-
-def test_training_learns_and_the_same_seed_gives_the_same_weights():
-    data, validation = stripes(), stripes(64, 1)
-    models = [build(SHAPE, 0), build(SHAPE, 0)]
-    curves = [train(model, data, validation, PLAN) for model in models]
-    assert curves[0] == curves[1]
-    assert curves[0].accuracy[-1] > 0.9
-    assert all(torch.equal(a, b) for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True))
-
-
 def test_building_leaves_the_global_generator_alone():
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
     build(SHAPE, 0)
     assert torch.equal(before, torch.random.get_rng_state())
-
-
-def test_last_batch_of_one_sample_is_survived():
-    data = stripes(33)
-    assert len(train(build(SHAPE, 0), data, data, PLAN).loss) == PLAN.epochs
-
-
-def test_distillation_loss_is_plain_cross_entropy_at_weight_zero_and_the_paper_s_formula_else():
-    generator = torch.Generator().manual_seed(0)
-    teacher, student = torch.randn(6, 3, generator=generator), torch.randn(4, 3, generator=generator)
-    rows, y = torch.tensor([5, 1, 0, 2]), torch.tensor([0, 2, 1, 1])
-    entropy = nn.functional.cross_entropy(student, y)
-    torch.testing.assert_close(distillation_loss(teacher, DistillConfig(3.0, 0.0))(student, y, rows), entropy)
-    p, q = torch.softmax(teacher[rows] / 3, 1), torch.softmax(student / 3, 1)
-    expected = 0.7 * 9 * (p * (p / q).log()).sum(1).mean() + 0.3 * entropy
-    torch.testing.assert_close(distillation_loss(teacher, DistillConfig(3.0, 0.7))(student, y, rows), expected)
 
 
 @pytest.mark.parametrize(

@@ -88,8 +88,13 @@ def test_a_picture_is_searched_by_the_fifth() -> None:
     assert detection == {"box": [16.0, 7.0, 24.0, 13.0], "index": 1, "label": "forklift", "score": 0.9}
 
 
-def test_offers_are_ranked_by_the_last() -> None:
+def test_offers_are_ranked_by_the_sixth() -> None:
     assert run_arrays(EXAMPLES[5], np.array(["fast car"])).tolist() == [[3, 1, 0, 0, 0, 0, 0, 0]]
     found = run_fields(EXAMPLES[5], {"scores": np.array([[0.5, 0.55, 0.9]], np.float32)})
     assert [entry["id"] for entry in found["value"][0]] == ["bike", "car"]
-    assert len(EXAMPLES) == 6
+    assert len(EXAMPLES) == 7
+
+
+def test_movements_go_through_the_last() -> None:
+    window = np.random.default_rng(0).integers(0, 64, (2, 128, 3)).astype(np.uint8)
+    assert run_arrays(EXAMPLES[6], window).shape == (2, 4 * (4 + 4))

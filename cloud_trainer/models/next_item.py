@@ -1,0 +1,67 @@
+"""Which item comes next, from the ids of the last ones: every item has a place, and the scores are the products of all
+places with where the history points to.
+
+``pool``: the mean of the history and its latest item (Liu et al. 2018, STAMP, without its attention).
+``transformer``: SASRec (Kang & McAuley 2018, arXiv 1808.09781), read out at the latest item.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from cloud_trainer.models.attention import FAR, Encoder
+from cloud_trainer.models.tokens import TokenArchitecture, mean_of_tokens
+
+
+class NextItem(TokenArchitecture, frozen=True, kw_only=True, tag="next-item"):
+    """Samples are ids (history,), oldest first, 0 in front where the history is short; item ``i`` of the ``outputs`` has
+    the id ``i + 1``. ``tied``: the places of items are those that scores are made with. The embedding has ``width``
+    numbers."""
+
+    width: int = 32
+    mix: Literal["pool", "transformer"] = "pool"
+    heads: int = 2
+    tied: bool = True
+
+    def with_width(self, width: int) -> NextItem:
+        """The same, of the largest width up to ``width`` that the heads share evenly (one number each at least)."""
+        heads = self.heads if self.mix == "transformer" else 1
+        return super().with_width(max(heads, width - width % heads))
+
+    def network(self) -> ItemNetwork:
+        """An :class:`ItemNetwork`."""
+        self.expect("(history,)", 1)
+        return ItemNetwork(self)
+
+
+class ItemNetwork(nn.Module):
+    """``forward(x)`` -> (scores (n, outputs), embedding (n, width): where the history points to)."""
+
+    def __init__(self, architecture: NextItem) -> None:
+        super().__init__()
+        self.architecture = architecture
+        width = architecture.width
+        self.table = nn.Embedding(max(architecture.vocabulary, architecture.outputs + 1), width, padding_idx=0)
+        nn.init.normal_(self.table.weight, std=width**-0.5)
+        if architecture.mix == "transformer":
+            self.encoder = Encoder(architecture.input[0], width, architecture.depth, architecture.heads)
+        self.point = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
+        if architecture.tied:
+            self.bias = nn.Parameter(torch.zeros(architecture.outputs))
+        else:
+            self.score = nn.Linear(width, architecture.outputs)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, history) int64 -> scores and embedding."""
+        there = (x != 0).float()
+        y = self.table(x) * there.unsqueeze(2)
+        if self.architecture.mix == "transformer":
+            y = self.encoder(y, ((1 - there) * FAR).unsqueeze(1).unsqueeze(1))
+        embedding = self.point(torch.cat([mean_of_tokens(y, there), y[:, -1]], 1))
+        if not self.architecture.tied:
+            return self.score(embedding), embedding
+        places = self.table.weight[1 : self.architecture.outputs + 1]
+        return nn.functional.linear(embedding, places, self.bias), embedding
