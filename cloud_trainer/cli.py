@@ -9,6 +9,7 @@ import cloud_trainer
 from shared import cli
 
 COMMANDS = {
+    "init": ("cloud_trainer.commands.init", "write a commented task.toml to begin with"),
     "train": ("cloud_trainer.commands.train", "data to release: teacher, student, variants, profile"),
     "package": ("cloud_trainer.commands.package", "wrap model files that exist already into a release"),
     "drift": ("cloud_trainer.commands.drift", "compare a table with a reference: what moved, when, how surely"),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,13 @@ from torch import nn
 from cloud_trainer.config import TaskConfig
 from cloud_trainer.distill import Teacher, Teaching, teach
 from cloud_trainer.fit import Curve, Encoded, Plan, train
+from cloud_trainer.hardware import device, macs_within
+from cloud_trainer.jobs import Trainer
 from cloud_trainer.kinds import Kind, Prepared
 from cloud_trainer.models import Architecture, Limits, architecture, build, bytes_of, custom, fit_to, macs_of
 from cloud_trainer.objectives import Objective
 from cloud_trainer.progress import Progress, within
+from cloud_trainer.search import Budget, Job, SearchResult, Trial, propose, search
 from cloud_trainer.work import work_directory
 from shared.errors import TrainingError
 from shared.files import write_atomic
@@ -65,7 +69,7 @@ class Learned(Struct, frozen=True, eq=False):
     student: Network
     trees: Any = None
     alone: Network | None = None
-    search: Any = None
+    search: SearchResult | None = None
     limits: Limits = Limits()
     warm: bool = False
 
@@ -85,8 +89,13 @@ class Learned(Struct, frozen=True, eq=False):
         return teach(_asked(self.teachers, self.trees), x).answers.numpy()
 
 
+Spread = Callable[[Callable[[Job], Trial], Sequence[Job]], Sequence[Trial]]
+"""``map`` of a cluster: a function of each item, side by side, results in order."""
+
+
 class Lesson(Struct, frozen=True, eq=False):
-    """What everything is trained on and with."""
+    """What everything is trained on and with. ``trainer``: trains as :func:`cloud_trainer.fit.train` does, here or
+    elsewhere; ``spread``: tries architectures side by side."""
 
     task: TaskConfig
     kind: Kind
@@ -96,6 +105,8 @@ class Lesson(Struct, frozen=True, eq=False):
     validation: Encoded
     work: Path | None = None
     stop: Callable[[], bool] | None = None
+    trainer: Trainer = train
+    spread: Spread | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -130,7 +141,7 @@ def learn(lesson: Lesson, *, start: dict[str, Any] | None, progress: Progress) -
     found = None
     if student is None:
         found = _search(lesson, limits, teaching, within(progress, TEACHERS_END, SEARCH_END))
-        student = found.chosen.architecture
+        student = found.architecture
     part = within(progress, SEARCH_END if found else TEACHERS_END, STUDENT_END if task.distill.compare else 1.0)
     epochs, seed = task.training.student_epochs, task.seed + 1
     state = start["student"] if start is not None and warm else None
@@ -176,9 +187,7 @@ def limits_of(task: TaskConfig, teacher_macs: int) -> Limits:
     if model.max_macs:
         macs.append(model.max_macs)
     if model.p99_ms:
-        from cloud_trainer.hardware import macs_within
-
-        macs.append(max(1, macs_within(model.p99_ms, model.device)))
+        macs.append(max(1, macs_within(model.p99_ms, device(model.device))))
     return Limits(macs=min(macs), bytes=model.max_bytes)
 
 
@@ -236,7 +245,7 @@ def _train(
     model = build(wanted, seed)
     if state is not None:
         model.load_state_dict(state)
-    curve = train(
+    curve = lesson.trainer(
         model,
         lesson.data,
         lesson.validation,
@@ -256,12 +265,67 @@ def _asked(teachers: Sequence[Network], trees: Any) -> list[Teacher]:
     return [*(one.model for one in teachers), *([trees.answers] if trees is not None else [])]
 
 
+def finetuned(lesson: Lesson, learned: Learned, model: nn.Module, epochs: int) -> None:
+    """Train ``model``, a changed copy of the student, for a few ``epochs`` more, beside its teachers, at a tenth of the
+    learning rate."""
+    task = lesson.task
+    wanted = plan(task, epochs, 1.0, len(lesson.data.y), task.seed + 2)
+    rate = task.training.learning_rate / 10
+    teaching = teach(_asked(learned.teachers, learned.trees), lesson.data.x)
+    train(
+        model,
+        lesson.data,
+        lesson.validation,
+        msgspec.structs.replace(wanted, epochs=epochs, learning_rate=rate, compile="never", precision="fp32"),
+        objective=lesson.objective,
+        teaching=teaching,
+        augment=lesson.kind.augment(task, lesson.prepared),
+        name="fine-tuning",
+        stop=lesson.stop,
+    )
+
+
 def _trees(lesson: Lesson) -> Any:
     raise NotImplementedError
 
 
-def _search(lesson: Lesson, limits: Limits, teaching: Teaching, progress: Progress) -> Any:
-    raise NotImplementedError
+def _search(lesson: Lesson, limits: Limits, teaching: Teaching, progress: Progress) -> SearchResult:
+    task, seed = lesson.task, lesson.task.seed + 1
+    usual = plan(task, task.training.student_epochs, 1.0, len(lesson.data.y), seed)
+    longer = usual.epochs / task.training.student_epochs  # on little data, as everywhere
+    candidates = propose(students_of(lesson), limits, task.model.search_trials)
+    trainer, data, validation, objective = lesson.trainer, lesson.data, lesson.validation, lesson.objective
+    augment = lesson.kind.augment(task, lesson.prepared)
+
+    def evaluate(wanted: Architecture, epochs: int, state: Any) -> Trial:
+        del state  # a cycle of the learning rate can't be gone on with: each round is a training of its own
+        started = time.monotonic()
+        model = build(wanted, seed)
+        curve = trainer(
+            model,
+            data,
+            validation,
+            msgspec.structs.replace(usual, epochs=max(1, round(longer * epochs))),
+            objective=objective,
+            teaching=teaching,
+            augment=augment,
+            name=wanted.label,
+        )
+        score = curve.validation_score[curve.best_epoch]
+        return Trial(score, macs_of(wanted), bytes_of(wanted), None, time.monotonic() - started)
+
+    def one(job: Job) -> Trial:
+        return evaluate(job.architecture, job.epochs, job.state)
+
+    spread = lesson.spread
+    return search(
+        candidates,
+        evaluate,
+        budget=Budget(task.model.search_trials, task.model.search_epochs),
+        journal=lesson.work,
+        evaluate_many=None if spread is None else lambda jobs: spread(one, jobs),
+        progress=progress,
+    )
 
 
 def _names(*found: Architecture) -> str:

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from cloud_trainer.card import card
 from cloud_trainer.config import TaskConfig
-from cloud_trainer.data import Splits
+from cloud_trainer.data import Finding, Splits
 from cloud_trainer.deploy import Deployed
 from cloud_trainer.evaluation import Judge
 from cloud_trainer.gates import Gates
@@ -37,6 +37,7 @@ class Story(Struct, frozen=True, eq=False):
     profile: ProfileSet
     counts: dict[str, int]
     values: tuple[float, float] | None
+    findings: tuple[Finding, ...]
     gates: Gates | None
     warnings: tuple[str, ...]
 

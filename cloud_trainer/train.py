@@ -18,9 +18,21 @@ from numpy.typing import NDArray
 import cloud_trainer
 from cloud_trainer.compare import answers_of, distances, right
 from cloud_trainer.config import TaskConfig
-from cloud_trainer.data import Dataset, Labelled, Shares, Splits, deal, digest, join, load_splits, value_range
+from cloud_trainer.data import (
+    Dataset,
+    Labelled,
+    Shares,
+    Splits,
+    check_data,
+    deal,
+    digest,
+    join,
+    load_splits,
+    stop_if_strict,
+    value_range,
+)
 from cloud_trainer.data.oversample import oversample
-from cloud_trainer.deploy import deploy
+from cloud_trainer.deploy import Held, deploy
 from cloud_trainer.evaluation import Judge, best_variant, chance_warning
 from cloud_trainer.evaluation.numbers import naive_scale
 from cloud_trainer.export.variants import Student, open_worker
@@ -95,6 +107,11 @@ def train_release(
     kind = kind_of(task.kind)
     progress("data", 0.0, f"loading {task.name}")
     splits = load_splits(task)
+    warnings = Warnings(progress)
+    findings = check_data(task, splits)
+    stop_if_strict(findings, strict=task.data.strict)
+    for finding in findings:
+        warnings.add(finding.text)
     if len(splits.reference) < REFERENCE_MINIMUM:
         raise DataError(
             f"reference split: {len(splits.reference)} samples; the drift reference needs {REFERENCE_MINIMUM}"
@@ -104,7 +121,6 @@ def train_release(
         raise UsageError(f"version {version} must be above the parent's, {old.version}")
     shares = [deal(part, splits.train, task.retrain.held_out_share, task.seed) for part in labelled]
     splits = msgspec.structs.replace(splits, train=_with_new(splits.train, shares, task.seed))
-    warnings = Warnings(progress)
 
     with staging(out) as release, ExitStack() as stack:
         worker = open_worker(task.export.runtimes, progress)
@@ -139,6 +155,8 @@ def train_release(
                 macs=learned.macs[1],
                 name=learned.student.architecture.label,
                 calibration=prepared.encode(calibration),
+                tokens=lesson.data.x.dtype == torch.int64,
+                answer=prepared.answer,
             )
             manifest = draft(
                 task.name,
@@ -158,18 +176,12 @@ def train_release(
             judge = judge_of(task, pipeline, kind.task, splits)
             parts = {"reference": splits.reference.x, "test": splits.test.x}
             parts |= {share.device: share.held_out.x for share in shares}
-            deployed = deploy(
-                lesson,
-                student,
-                learned,
-                manifest=manifest,
-                release=release,
-                worker=worker,
-                judge=judge,
-                splits=splits,
-                parts=parts,
-                progress=within(progress, 0.55, 0.9),
-            )
+            chosen_on = splits.validation
+            if judge.family == "anomaly":  # normal samples alone: anomalies are made up
+                x, y = kind.examples(task, prepared, chosen_on, task.seed + 1)
+                chosen_on = Dataset(x, np.minimum(y, 1), splits.train.labels)
+            held = Held(manifest, release, judge, chosen_on, splits.test, parts)
+            deployed = deploy(lesson, learned, student, held, worker, within(progress, 0.55, 0.9))
         kept = deployed.kept
         manifest = msgspec.structs.replace(manifest, variants=tuple(one.variant for one in kept))
         references = {"default": ("reference", splits.reference.x)}
@@ -209,6 +221,7 @@ def train_release(
             profile=profile,
             counts=counts,
             values=values,
+            findings=findings,
             gates=gates,
             warnings=tuple(warnings.told),
         )

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from shared.errors import InputError
 from shared.manifest import SampleSpec
+from shared.pipeline.columns import number_of, text_of
 
 Array = NDArray[Any]
 Sample = Array | dict[str, Array]
@@ -32,7 +33,8 @@ class Inputs:
     An array of the very shape and dtype passes as it is, without a copy. Lists, and arrays of another numeric dtype
     whose values the sample's dtype can hold, are converted; but an array of whole numbers is not taken for floats: it
     is most likely raw (0 to 255) where the training data was scaled (0 to 1), and the answers would be silently wrong.
-    NaN stands for a missing value where the pipeline fills it in (``missing``), and is refused elsewhere.
+    NaN stands for a missing value where the pipeline fills it in (``missing``), and is refused elsewhere. A row whose
+    columns have names may be a dict with a value for each; one that is left out is missing, too.
 
     >>> Inputs(SampleSpec("uint8", (2,))).one([3, 300])
     Traceback (most recent call last):
@@ -47,6 +49,8 @@ class Inputs:
         self._any = -1 in sample.shape
         self._floating = self._dtype.kind == "f"
         self._finite = self._floating and not missing
+        self._columns = sample.columns if sample.columns and self._shape == (len(sample.columns),) else ()
+        self._missing = missing
         blas = self._finite and self._dtype.itemsize >= 4
         size = math.prod(self._shape) if sample.fixed else 0
         self._few = self._finite and len(self._shape) == 1 and 0 < size <= FEW
@@ -62,7 +66,7 @@ class Inputs:
         if type(sample) is np.ndarray and sample.dtype is self._dtype and sample.shape == self._shape:
             x: Array = sample
         else:
-            values = _only(sample, self._name) if isinstance(sample, Mapping) else sample
+            values = self._of_mapping(sample, row_of) if isinstance(sample, Mapping) else sample
             x = self._converted(self._as_array(values), self._shape)
         if self._finite:
             # NaN and infinity survive a sum, and one of squares; an overflow is looked at again
@@ -82,7 +86,11 @@ class Inputs:
         Raises:
             InputError: shape, dtype or values do not fit.
         """
-        array = self._as_array(_only(samples, self._name) if isinstance(samples, Mapping) else samples)
+        if isinstance(samples, Mapping):
+            samples = self._of_mapping(samples, rows_of_columns)
+        elif self._columns and isinstance(samples, list | tuple) and samples and isinstance(samples[0], Mapping):
+            samples = np.stack([self.one(sample) for sample in samples])
+        array = self._as_array(samples)
         if array.shape == (0,):
             array = np.empty((0, *(max(size, 0) for size in self._shape)), self._dtype)
         x = self._converted(array, (len(array) if array.ndim else 0, *self._shape))
@@ -92,6 +100,12 @@ class Inputs:
                 f"{self._where}{int(bad.sum())} of {len(x)} samples have NaN or infinite values, first {bad.argmax()}"
             )
         return x
+
+    def _of_mapping(self, sample: Mapping[str, Any], make: Callable[..., Array]) -> ArrayLike:
+        """The values of ``{name: values}``, or of a row or rows by the names of their columns."""
+        if not self._columns or (set(sample) == {self._name} and self._name not in self._columns):
+            return _only(sample, self._name)
+        return make(sample, self._columns, self._dtype, missing=self._missing)
 
     def _converted(self, array: Array, shape: tuple[int, ...]) -> Array:
         if array.shape != shape and not self._fits(array.shape, shape):
@@ -166,6 +180,61 @@ class Signature:
             told = ", ".join(f"{name} {count}" for name, count in counts.items())
             raise InputError(f"inputs differ in the number of samples: {told}")
         return next(iter(counts.values())), found
+
+
+def row_of(sample: Mapping[str, Any], columns: Sequence[str], dtype: np.dtype[Any], *, missing: bool = True) -> Array:
+    """A row (c,) of text (``dtype`` object) or of numbers, out of values by the names of its ``columns``. What is not
+    there, or ``None``, is missing: NaN, or text of no length.
+
+    Raises:
+        InputError: a column is unknown, or no number where one is needed, or lacks its value where none may
+            (``missing``).
+
+    >>> row_of({"b": 2, "a": None}, ("a", "b"), np.dtype("float32"))
+    array([nan,  2.], dtype=float32)
+    """
+    unknown = sample.keys() - set(columns)
+    if unknown:
+        raise InputError(f"no column {', '.join(sorted(map(str, unknown)))}; the model takes {', '.join(columns)}")
+    found = [sample.get(name) for name in columns]
+    if not missing and None in found:
+        raise InputError(f"column {', '.join(n for n, v in zip(columns, found, strict=True) if v is None)} is missing")
+    if dtype.kind == "O":
+        return np.array([text_of(value) for value in found], object)
+    numbers = [_number(value, name) for value, name in zip(found, columns, strict=True)]
+    return np.array(numbers, np.float64).astype(dtype) if dtype.kind == "f" else np.array(numbers)
+
+
+def rows_of_columns(
+    samples: Mapping[str, Any], columns: Sequence[str], dtype: np.dtype[Any], *, missing: bool = True
+) -> Array:
+    """Rows (n, c) out of the values (n,) of each column, as :func:`row_of`.
+
+    Raises:
+        InputError: as there, or columns differ in length.
+    """
+    lengths = {name: len(values) if np.ndim(values) == 1 else -1 for name, values in samples.items()}
+    if -1 in lengths.values() or len(set(lengths.values())) != 1:
+        told = ", ".join(f"{name} {'one' if size < 0 else size}" for name, size in lengths.items())
+        raise InputError(f"columns must have one value for each sample, and equally many; got {told or 'none'}")
+    cells = [list(values) for values in samples.values()]
+    rows = [row_of(dict(zip(samples, row, strict=True)), columns, dtype, missing=missing) for row in zip(*cells)]  # noqa: B905
+    return np.stack(rows) if rows else np.empty((0, len(columns)), dtype)
+
+
+def _number(value: Any, name: str) -> Any:
+    if value is None:
+        return math.nan
+    if isinstance(value, str):
+        if not value.strip():
+            return math.nan
+        number = number_of(value)
+        if math.isnan(number) and value.strip().lower() != "nan":
+            raise InputError(f"column {name}: expected a number, got {value[:40]!r}")
+        return number
+    if isinstance(value, bool | int | float | np.number | np.bool_):
+        return value
+    raise InputError(f"column {name}: expected a number, got {type(value).__name__}")
 
 
 def length_of(samples: ArrayLike | Mapping[str, ArrayLike]) -> int:

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from edge_agent.backends import Backend
 from edge_agent.inputs import Sample
 from shared.errors import BackendError, InputError, ManifestError, UsageError
-from shared.manifest import Manifest, TensorSpec, Variant
+from shared.manifest import Manifest, SampleSpec, TensorSpec, Variant
 from shared.pipeline.bind import bind_arrays, bind_fields, run_arrays, run_fields
+from shared.pipeline.columns import Parse
 from shared.pipeline.spec import Pipeline, pipeline_needs_input
 
 Array = NDArray[Any]
@@ -64,7 +65,8 @@ def make_steps(manifest: Manifest, variant: Variant, pipeline: Pipeline, backend
         ManifestError: pipeline, samples and model do not fit together.
     """
     where = f"release {manifest.name}/{manifest.version}, variant {variant.id}"
-    direct = backend.direct and manifest.sample.fixed and not manifest.extra_inputs and not manifest.state
+    bound = manifest.sample.fixed or _parsed_rows(manifest.sample, pipeline)
+    direct = backend.direct and bound and not manifest.extra_inputs and not manifest.state
     try:
         if direct:
             return Direct(manifest, variant, pipeline, backend)
@@ -76,6 +78,12 @@ def make_steps(manifest: Manifest, variant: Variant, pipeline: Pipeline, backend
         raise BackendError(f"{where}: needs more memory than there is") from error
 
 
+def _parsed_rows(sample: SampleSpec, pipeline: Pipeline) -> bool:
+    """Whether samples are rows of text that the first operation makes numbers of."""
+    first = next(iter((*pipeline.preprocess, *pipeline.encode)), None)
+    return sample.dtype == "str" and len(sample.shape) == 1 and sample.shape[0] > 0 and isinstance(first, Parse)
+
+
 class Direct:
     """One input of fixed shape: nothing is looked up or allocated per call that can be done once."""
 
@@ -85,7 +93,8 @@ class Direct:
         self._input_name = variant.inputs[0].name
         self._wants_input = pipeline_needs_input(pipeline)
         self.guard = backend.lock
-        zeros = np.zeros((1, *sample.shape), sample.dtype)
+        text = sample.dtype == "str"
+        zeros = np.full((1, *sample.shape), "", object) if text else np.zeros((1, *sample.shape), sample.dtype)
         self._preprocess, self._encode = bind_arrays(pipeline.preprocess, pipeline.encode, zeros, backend.input)
         self._decode, self._postprocess = bind_fields(pipeline.decode), bind_fields(pipeline.postprocess)
         self._prepare = (*self._preprocess, *self._encode)

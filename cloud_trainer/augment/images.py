@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
+from msgspec import Struct
 from torch import Generator, Tensor
 
 SHIFT = 0.08
@@ -15,15 +14,22 @@ ERASED = 0.25
 """Of the images lose a piece of up to a third of each side (random erasing, Zhong et al. 2020, arXiv 1708.04896)."""
 
 
-def augmenter(*, channels_last: bool, mirror: bool = False) -> Callable[[Tensor, Generator], Tensor]:
-    """What alters a batch of encoded images, (b, C, H, W) or (b, H, W, C), standardized; shape and dtype are kept."""
+class Images(Struct, frozen=True):
+    """Alters a batch of encoded, standardized images, (b, C, H, W) or (b, H, W, C); shape and dtype are kept.
+    ``mirror``: left and right may change places. ``light``: in another light and with a piece missing, too; else they
+    are only moved."""
 
-    def alter(x: Tensor, generator: Generator) -> Tensor:
-        planes = x.permute(0, 3, 1, 2) if channels_last else x
-        made = erased(lit(moved(planes, generator, mirror=mirror), generator), generator)
-        return made.permute(0, 2, 3, 1).contiguous() if channels_last else made
+    channels_last: bool
+    mirror: bool = False
+    light: bool = True
 
-    return alter
+    def __call__(self, x: Tensor, generator: Generator) -> Tensor:
+        """Altered, never in place."""
+        planes = x.permute(0, 3, 1, 2) if self.channels_last else x
+        made = moved(planes, generator, mirror=self.mirror)
+        if self.light:
+            made = erased(lit(made, generator), generator)
+        return made.permute(0, 2, 3, 1).contiguous() if self.channels_last else made
 
 
 def moved(x: Tensor, generator: Generator, *, mirror: bool = False) -> Tensor:

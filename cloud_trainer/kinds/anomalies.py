@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from cloud_trainer import metrics
 from cloud_trainer.augment.anomalies import KINDS, alter
-from cloud_trainer.augment.images import moved
+from cloud_trainer.augment.images import Images
 from cloud_trainer.config import TaskConfig
 from cloud_trainer.data import Dataset, Splits
 from cloud_trainer.distill import Teacher
@@ -149,14 +149,7 @@ class ImageAnomaly(Kind):
     def augment(self, task: TaskConfig, prepared: Prepared) -> Augment | None:
         """Moved by a pixel or two, always: normal images come many times, and must not be known by heart."""
         del task
-        last = len(prepared.sample.shape) == 3
-
-        def shifted(x: Tensor, generator: torch.Generator) -> Tensor:
-            planes = x.permute(0, 3, 1, 2) if last else x
-            made = moved(planes, generator)
-            return made.permute(0, 2, 3, 1).contiguous() if last else made
-
-        return shifted
+        return Images(channels_last=len(prepared.sample.shape) == 3, light=False)
 
     def feature_weight(self, task: TaskConfig) -> float:
         """The embedding is what answers are made of: it is matched in any case."""

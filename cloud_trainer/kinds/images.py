@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cloud_trainer.augment.images import augmenter
+from cloud_trainer.augment.images import Images
 from cloud_trainer.config import TaskConfig
 from cloud_trainer.data import Splits
 from cloud_trainer.features import fit_pipeline, sample_spec
 from cloud_trainer.kinds.base import Augment, Kind, Prepared
+from cloud_trainer.kinds.classes import objective
 from cloud_trainer.models import Architecture, DsCnn, MobileNet, ResNet
-from cloud_trainer.objectives import Classes, Objective, balanced
+from cloud_trainer.objectives import Objective
 
 
 class ImageClassification(Kind):
@@ -30,7 +28,8 @@ class ImageClassification(Kind):
 
     def objective(self, task: TaskConfig, prepared: Prepared, splits: Splits) -> Objective:
         """Accuracy."""
-        return classes_of(task, prepared, splits.train.y)
+        del prepared
+        return objective(task, splits)
 
     def teachers(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
         """Residual networks of ``teacher_width``; as many as the task wants."""
@@ -60,21 +59,9 @@ class ImageClassification(Kind):
         """Moved, in another light, with a piece missing."""
         if not task.training.augment:
             return None
-        return augmenter(channels_last=len(prepared.sample.shape) == 3, mirror=task.training.mirror)
+        return Images(channels_last=len(prepared.sample.shape) == 3, mirror=task.training.mirror)
 
 
 def channels_last(input_shape: tuple[int, ...]) -> bool:
     """Whether encoded images are (H, W, C): all but grey ones, (1, H, W)."""
     return input_shape[0] != 1
-
-
-def classes_of(task: TaskConfig, prepared: Prepared, y: NDArray[Any]) -> Classes:
-    """The objective of every classifier, as the task wants it."""
-    weights = balanced(np.asarray(y), prepared.outputs) if task.training.class_weights else ()
-    return Classes(
-        classes=prepared.outputs,
-        label_smoothing=task.training.label_smoothing,
-        class_weights=weights,
-        temperature=task.distill.temperature,
-        teacher_weight=task.distill.teacher_weight,
-    )

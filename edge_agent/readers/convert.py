@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_agent.inputs import row_of
 from edge_agent.readers.base import Array, Samples
 from shared.errors import InputError
 from shared.manifest import SampleSpec
@@ -45,7 +46,8 @@ def to_batch(values: Sequence[Any], spec: SampleSpec) -> Array | None:
 
 
 def to_samples(values: Any, signature: Sequence[SampleSpec]) -> Samples:
-    """One sample of a model with one or several inputs; of several, ``values`` maps their names.
+    """One sample of a model with one or several inputs; of several, ``values`` maps their names, and of rows those of
+    their columns.
 
     Raises:
         InputError: an input is missing, unknown, or no sample of its spec.
@@ -54,6 +56,8 @@ def to_samples(values: Any, signature: Sequence[SampleSpec]) -> Samples:
         spec = signature[0]
         if isinstance(values, Mapping) and set(values) == {spec.name}:
             values = values[spec.name]
+        if isinstance(values, Mapping) and spec.columns and spec.shape == (len(spec.columns),):
+            return row_of(values, spec.columns, np.dtype(object if spec.dtype == "str" else spec.dtype))
         return to_array(values, spec)
     names = [spec.name for spec in signature]
     if not isinstance(values, Mapping) or set(values) != set(names):

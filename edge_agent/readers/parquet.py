@@ -13,6 +13,7 @@ from edge_agent.readers.columns import Part, match, names_of
 from edge_agent.readers.convert import cast, to_array, to_batch
 from shared.errors import InputError, MissingExtraError
 from shared.manifest import SampleSpec
+from shared.pipeline.columns import text_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,7 +24,8 @@ LISTS = ("x", "values")
 class ParquetReader(Reader):
     """Rows of a Parquet file: a column for each value by name (or by position where the count fits), or one column of
     lists called as the input, ``x`` or ``values``. A column ``id`` gives ids; a null is NaN where the model takes
-    floats. Only the row groups and columns that are needed are read."""
+    floats; rows of text with named columns take values of any type. Only the row groups and columns that are needed are
+    read."""
 
     def __init__(self, path: Path, signature: Sequence[SampleSpec], prefix: str = "") -> None:
         try:
@@ -115,6 +117,9 @@ class ParquetReader(Reader):
         """The columns side by side, ``None`` if one has nulls or numbers that the model's dtype cannot hold."""
         spec, columns = part.spec, [table[self._names[i]] for i in part.columns]
         shape = (len(table), *(len(columns) if size < 0 else size for size in spec.shape))
+        if spec.dtype == "str" and spec.columns:
+            cells = [np.array([text_of(value) for value in c.to_pylist()], dtype=object) for c in columns]
+            return np.stack(cells, axis=1).reshape(shape)
         if spec.dtype == "str":
             if any(column.null_count or str(column.type) not in {"string", "large_string"} for column in columns):
                 return None

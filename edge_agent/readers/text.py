@@ -21,8 +21,9 @@ ID = "id"
 class LinesReader(Reader):
     """One sample a line: JSON (``.jsonl``, ``.ndjson``) or, for a model of text, the line itself (``.txt``).
 
-    A JSON line is nested lists, a text, ``{"id": ..., "values": ...}`` with one of those, or for several inputs an
-    object with each input's name. Blank lines are no rows.
+    A JSON line is nested lists, a text, ``{"id": ..., "values": ...}`` with one of those, for several inputs an object
+    with each input's name, or for rows of named columns an object with theirs, of which some may be missing. Blank
+    lines are no rows.
     """
 
     def __init__(self, path: Path, signature: Sequence[SampleSpec], prefix: str = "", *, json: bool = True) -> None:
@@ -96,7 +97,8 @@ class JsonReader(Reader):
 def _chunks(
     start: int, items: Sequence[Any], places: Sequence[str], signature: Sequence[SampleSpec], prefix: str
 ) -> Iterator[Chunk]:
-    names = {spec.name for spec in signature}
+    columns = set(signature[0].columns) if len(signature) == 1 and len(signature[0].shape) == 1 else set()
+    names = {spec.name for spec in signature} | columns
     ids = [
         str(item[ID]) if isinstance(item, Mapping) and ID in item and ID not in names else row_id(prefix, start + i)
         for i, item in enumerate(items)

@@ -11,6 +11,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from edge_agent.inputs import row_of
 from edge_agent.sources import Sample
 from shared.errors import UNREADABLE, InputError
 from shared.manifest import SampleSpec
@@ -35,7 +36,8 @@ class Line(Given):
 
 
 def parse_line(line: bytes, signature: SampleSpec | Sequence[SampleSpec]) -> Sample:
-    """One line as a sample of ``signature``'s dtypes and shapes.
+    """One line as a sample of ``signature``'s dtypes and shapes. A row of named columns may be an object with a value
+    for each, as ``values`` or by itself.
 
     Raises:
         InputError: it is no JSON object, lacks an input, or has another size than the model takes.
@@ -49,11 +51,29 @@ def parse_line(line: bytes, signature: SampleSpec | Sequence[SampleSpec]) -> Sam
     except UNREADABLE as error:
         raise InputError(f"not a sample in JSON: {error}") from error
     name = None if found.id is None else str(found.id)
+    if found.data is None and len(specs) == 1 and _has_columns(specs[0]):
+        row = found.values if found.values is not None else _columns_of(line, specs[0])
+        if isinstance(row, dict):
+            return Sample(name, _row(row, specs[0]))
     if found.inputs is not None:
         return Sample(name, _inputs(found.inputs, specs))
     if len(specs) > 1:
         raise InputError(f"the model has several inputs; expected 'inputs' with {', '.join(s.name for s in specs)}")
     return Sample(name, as_array(found, specs[0]))
+
+
+def _has_columns(spec: SampleSpec) -> bool:
+    return bool(spec.columns) and spec.shape == (len(spec.columns),)
+
+
+def _columns_of(line: bytes, spec: SampleSpec) -> dict[str, Any] | None:
+    """The columns that stand in a line beside its id, if any of ``spec``'s does."""
+    found = {name: value for name, value in msgspec.json.decode(line).items() if name != "id" or name in spec.columns}
+    return found if not found.keys().isdisjoint(spec.columns) else None
+
+
+def _row(values: dict[str, Any], spec: SampleSpec) -> Array:
+    return row_of(values, spec.columns, np.dtype(object if spec.dtype == "str" else spec.dtype))
 
 
 def parse_values(payload: bytes, signature: Sequence[SampleSpec]) -> Sample:

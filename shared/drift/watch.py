@@ -3,9 +3,10 @@
 Inputs are watched as the sensor gives them, before preprocessing. An image becomes brightness (mean), contrast
 (standard deviation), sharpness (mean absolute Laplacian), noise (Immerkaer 1996, "Fast noise variance estimation", CVIU
 64(2)) and, in colour, saturation; a signal becomes mean, level, crest factor, crossings and, where it has no more than
-four channels, the shares of its power in four bands of each; a short vector is watched column by column; text by its
-length, words, the share of signs beyond ASCII and of words that the release's vocabulary lacks; arrays of any size by
-their length too; anything longer by its mean, std, min and max. Answers are watched as confidence, predicted class, and
+four channels, the shares of its power in four bands of each; a short vector is watched column by column, and so
+is a row of text of which the pipeline makes numbers and categories; other text by its length, words, the share of signs
+beyond ASCII and of words that the release's vocabulary lacks; arrays of any size by their length too; anything longer
+by its mean, std, min and max. Answers are watched as confidence, predicted class, and
 projections of the embedding on its principal directions (random ones, where there was no reference to find these in);
 or as the number, the numbers or the boxes that they are. NaN is missing, and counted as such.
 """
@@ -21,7 +22,7 @@ from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from shared.drift.arrays import Arrays, take
-from shared.drift.bins import VALUE, Floats
+from shared.drift.bins import Floats
 from shared.drift.watch_inputs import InputWatch, watch_further, watch_input
 from shared.drift.watch_outputs import MOST_NUMBERS, ClassWatch, FieldWatch, OutputWatch, principal, watch_outputs
 from shared.errors import UNREADABLE, InputError, ProfileError
@@ -61,7 +62,7 @@ class WatchSpec:
         self.input_names = tuple(name for part in inputs for name in part.names)
         self.output_names = tuple(name for part in outputs for name in part.names)
         self.input_families = ("inputs",) * len(self.input_names)
-        self.input_kinds = (VALUE,) * len(self.input_names)
+        self.input_kinds = tuple(kind for part in inputs for kind in part.kinds)
         self.output_families = tuple(family for part in outputs for family in part.families)
         self.output_kinds = tuple(kind for part in outputs for kind in part.kinds)
         every = (*self.input_names, *self.output_names)
@@ -92,7 +93,8 @@ class WatchSpec:
         Raises:
             ProfileError: the embedding is no finite table.
         """
-        return cls((watch_input(sample, pipeline=pipeline),), (ClassWatch(classes, *principal(embedding, projections)),))
+        answers = ClassWatch(classes, *principal(embedding, projections))
+        return cls((watch_input(sample, pipeline=pipeline),), (answers,))
 
     @classmethod
     def choose(
@@ -109,7 +111,7 @@ class WatchSpec:
             signature: its inputs, ``Manifest.signature``.
             row: the fields of one answer, as the pipeline gives them for one sample.
             task: ``Manifest.task``; "detection" tells an empty list of boxes from other empty lists.
-            pipeline: ``Manifest.pipeline``, for the vocabulary of a model that takes text.
+            pipeline: ``Manifest.pipeline``, for what text means.
         """
         outputs = watch_outputs(row, task)
         room = MOST_SCALARS - max(MOST_NUMBERS, sum(len(part.names) for part in outputs))

@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from shared.drift.bins import Floats
+from shared.drift.bins import CATEGORY, VALUE, Floats
 from shared.drift.statistics import (
     IMAGE,
     LEAST_TIMES,
@@ -26,6 +26,7 @@ from shared.drift.statistics import (
 )
 from shared.errors import InputError
 from shared.manifest import SampleSpec
+from shared.pipeline.columns import Parse
 from shared.pipeline.spec import Pipeline
 from shared.pipeline.text import CleanText, Tokens
 
@@ -42,9 +43,10 @@ class InputWatch(Struct, frozen=True):
     """Statistics of one input.
 
     ``input`` is its name in a sample of several; ``shape`` that of one sample, -1 for any size. ``statistics``:
-    "image", "columns", "window", "signal" (and its bands), "summary", "length" (and summary, of arrays of any size) or
-    "text". ``names`` of the scalars. ``tokens``: the operations that make tokens of a text, for the share of those that
-    the vocabulary lacks; the last one is a ``Tokens``.
+    "image", "columns", "window", "signal" (and its bands), "summary", "length" (and summary, of arrays of any size),
+    "text" or "row". ``names`` of the scalars. ``tokens``: the operations that make tokens of a text, for the share of
+    those that the vocabulary lacks; the last one is a ``Tokens``. ``parse``: how a row of text becomes numbers, which
+    are watched column by column.
     """
 
     input: str
@@ -52,11 +54,18 @@ class InputWatch(Struct, frozen=True):
     statistics: str
     names: tuple[str, ...]
     tokens: tuple[CleanText | Tokens, ...] = ()
+    parse: Parse | None = None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Of the scalars: categories of a row of text have no order."""
+        categories = {entry.column for entry in self.parse.categories} if self.parse is not None else set[int]()
+        return tuple(CATEGORY if k in categories else VALUE for k in range(len(self.names)))
 
     @property
     def fixed(self) -> bool:
         """Whether all samples are numbers of one shape."""
-        return self.statistics not in {"length", "text"}
+        return self.statistics not in {"length", "text", "row"}
 
     def of(self, x: NDArray[Any]) -> Floats:
         """Watched numbers (n, F) of samples ``x`` (n, *shape).
@@ -64,6 +73,11 @@ class InputWatch(Struct, frozen=True):
         Raises:
             InputError: another shape, or another kind of values.
         """
+        if self.parse is not None:
+            try:
+                return self.parse(np.asarray(x)).astype(np.float64)
+            except ValueError as error:
+                raise InputError(f"samples: {error}") from error
         if not self.fixed:
             return np.array([self.one(value) for value in x]).reshape(len(x), len(self.names))
         x = np.asarray(x)
@@ -80,6 +94,8 @@ class InputWatch(Struct, frozen=True):
 
     def one(self, value: Any) -> tuple[float, ...]:
         """Watched numbers of one sample of any size, or of one text or array of texts."""
+        if self.parse is not None:
+            return tuple(self.parse(np.asarray(value)[None])[0].tolist())
         if self.statistics == "text":
             text = value if isinstance(value, str) else " ".join(map(str, np.asarray(value).flat))
             found = text_statistics(text)
@@ -103,7 +119,10 @@ class InputWatch(Struct, frozen=True):
             "summary": len(SUMMARY),
             "length": 1 + len(SUMMARY),
             "text": len(TEXT) + bool(self.tokens),
+            "row": math.prod(self.shape),
         }
+        if (self.statistics == "row") != (self.parse is not None and (self.parse.width,) == self.shape):
+            return False
         if self.tokens and not isinstance(self.tokens[-1], Tokens):
             return False
         return widths.get(self.statistics) == len(self.names) and (not self.fixed or min(self.shape, default=0) >= 0)
@@ -148,14 +167,25 @@ def tokens_of(pipeline: Pipeline | None) -> tuple[CleanText | Tokens, ...]:
     return ()
 
 
+def parse_of(pipeline: Pipeline | None) -> Parse | None:
+    """The operation of ``pipeline`` that makes numbers of rows of text."""
+    first = next(iter(pipeline.preprocess), None) if pipeline is not None else None
+    return first if isinstance(first, Parse) else None
+
+
 def watch_input(
     sample: SampleSpec, *, most_columns: int = MOST_COLUMNS, pipeline: Pipeline | None = None
 ) -> InputWatch:
     """How to watch ``sample``: images by what a camera does to them, signals by channel, tables of up to
     ``most_columns`` values by column, text and arrays of any size by their length too, the rest in summary; text for
-    a ``pipeline`` with a vocabulary also by the share of words that are not in it."""
+    a ``pipeline`` with a vocabulary also by the share of words that are not in it. Rows of text that a ``pipeline``
+    parses are watched by column, too: as numbers, or as categories."""
     shape = tuple(sample.shape)
     if sample.dtype == "str":
+        parse = parse_of(pipeline)
+        if parse is not None and shape == (parse.width,) and parse.width <= most_columns:
+            named = sample.columns if len(sample.columns) == parse.width else tuple(f"x{k}" for k in range(parse.width))
+            return InputWatch(sample.name, shape, "row", tuple(named), parse=parse)
         tokens = tokens_of(pipeline)
         return InputWatch(sample.name, shape, "text", (*TEXT, *((UNKNOWN,) if tokens else ())), tokens)
     if not sample.fixed:

@@ -16,10 +16,14 @@ from shared.pipeline.boxes import Boxes
 from shared.pipeline.branches import Concatenate
 from shared.pipeline.channels import Magnitude, Rates
 from shared.pipeline.colour import ChannelOrder, Grayscale
+from shared.pipeline.columns import Choose, Combine, Parse
 from shared.pipeline.forecasts import Inverse
 from shared.pipeline.images import Crop, Pad, Resize
 from shared.pipeline.layout import AddChannel, Cast, Layout, Reshape
+from shared.pipeline.moments import Calendar
+from shared.pipeline.piecewise import Piecewise
 from shared.pipeline.ranking import Rank
+from shared.pipeline.recent import Recent
 from shared.pipeline.scaling import Clip, Scale, Standardize
 from shared.pipeline.scores import Argmax, Normalize, Sigmoid, Softmax, Threshold, TopK
 from shared.pipeline.series import Difference, Lags, Rolling
@@ -32,6 +36,8 @@ from shared.pipeline.text import CleanText, HashedNgrams, Tokens
 Preprocess = (
     # values
     Impute | Clip | Scale | Standardize
+    # rows of columns, and windows that become rows
+    | Parse | Calendar | Combine | Choose | Recent | Piecewise
     # images
     | Resize | Crop | Pad | Grayscale | ChannelOrder
     # sound and vibration
@@ -49,7 +55,7 @@ Encode = (
     OneHot | Ordinal | EmbeddingIndex | Tokens | HashedNgrams | Concatenate
     | AddChannel | Layout | Reshape | Cast
     # what was encoded may be scaled, too
-    | Scale | Standardize | Clip | ChannelOrder
+    | Scale | Standardize | Clip | ChannelOrder | Choose | Piecewise
 )  # fmt: skip
 Decode = Softmax | Sigmoid | Argmax | TopK | Threshold | Boxes | Inverse | AnomalyScore | Normalize | Rank
 Postprocess = Labels | TopK | Units | Round | Actions | Payload | Value
@@ -75,5 +81,17 @@ def pipeline_needs_input(pipeline: Pipeline) -> bool:
 
 
 def pipeline_takes_missing(pipeline: Pipeline) -> bool:
-    """Whether a sample may hold NaN: the first operation puts a value there."""
-    return bool(pipeline.preprocess) and isinstance(pipeline.preprocess[0], Impute)
+    """Whether a sample may lack a number: an operation puts one there before anything else needs it, or every column
+    of a row of text is one where nothing is a value, too."""
+    for operation in (*pipeline.preprocess, *pipeline.encode):
+        if isinstance(operation, Impute):
+            return True
+        if isinstance(operation, Parse) and len(operation.categories) + len(operation.times) == operation.width:
+            return True
+        if not isinstance(operation, _PASS_MISSING):
+            return False
+    return False
+
+
+_PASS_MISSING = (Parse, Calendar, Combine, Choose, Recent)
+"""Operations of which a missing number makes no more than missing numbers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
@@ -38,6 +39,33 @@ class Impute(ArrayOperation, frozen=True, tag="impute"):
 
     def __call__(self, batch: Array) -> Array:
         """(n, ..., c) -> (n, ..., c + flags), floats keep their dtype, others become float32."""
+        self._check(batch)
+        x = batch if batch.dtype.kind == "f" else batch.astype(np.float32)
+        missing = np.isnan(x)
+        filled = np.where(missing, np.asarray(self.values, x.dtype), x)
+        if not self.flags:
+            return filled
+        return np.concatenate([filled, missing[..., self.flags].astype(x.dtype)], axis=-1)
+
+    def into(self, target: Array, source: Array) -> Callable[[Array], None]:
+        """The same, written into ``target``, for batches like ``source``."""
+        self._check(source)
+        columns = source.shape[-1]
+        numbers, marks = target[..., :columns], target[..., columns:]
+        values = np.ascontiguousarray(np.broadcast_to(np.asarray(self.values, target.dtype), source.shape))
+        missing, flags = np.empty(source.shape, bool), np.array(self.flags, np.intp)
+        copy, isnan, marked = np.copyto, np.isnan, bool(self.flags)
+
+        def run(batch: Array) -> None:
+            copy(numbers, batch)
+            isnan(numbers, missing)
+            copy(numbers, values, where=missing)
+            if marked:
+                marks[...] = missing[..., flags]
+
+        return run
+
+    def _check(self, batch: Array) -> None:
         check_numbers(self, batch)
         if (
             batch.ndim < 2
@@ -46,12 +74,6 @@ class Impute(ArrayOperation, frozen=True, tag="impute"):
         ):
             columns = len(self.values) if len(self.values) > 1 else max(self.flags, default=0) + 1
             raise refuse(self, f"{columns} {'columns' if len(self.values) > 1 else 'or more columns'}", batch)
-        x = batch if batch.dtype.kind == "f" else batch.astype(np.float32)
-        missing = np.isnan(x)
-        filled = np.where(missing, np.asarray(self.values, x.dtype), x)
-        if not self.flags:
-            return filled
-        return np.concatenate([filled, missing[..., self.flags].astype(x.dtype)], axis=-1)
 
     @classmethod
     def fit(
@@ -122,6 +144,35 @@ class OneHot(ArrayOperation, frozen=True, tag="one_hot"):
             found = find(known[column], values)
             parts.append((found[:, None] == np.arange(len(known[column]))).astype(np.float32))
         return np.concatenate(parts, axis=1)
+
+    def into(self, target: Array, source: Array) -> Callable[[Array], None]:
+        """The same, written into ``target``, for batches like ``source``: of floats without a loop over columns."""
+        rows = _rows(self, source, self.columns)
+        copy = np.copyto
+        if source.dtype.kind != "f":
+
+            def write(batch: Array) -> None:
+                copy(target, self(batch))
+
+            return write
+        known = {entry.column: entry.values for entry in self.columns}
+        columns, values, plain = list[int](), list[float](), list[bool]()
+        for column in range(rows.shape[1]):
+            wanted = known.get(column, (0.0,))
+            columns += [column] * len(wanted)
+            values += wanted  # type: ignore[arg-type]  # numbers: the rows are
+            plain += [column not in known] * len(wanted)
+        places, compared, as_is = np.array(columns, np.intp), np.array(values, source.dtype), np.array(plain)
+        spread, take, equal = np.empty(target.shape, source.dtype), np.take, np.equal
+        some = bool(as_is.any())
+
+        def run(batch: Array) -> None:
+            take(batch, places, -1, spread, "clip")
+            equal(spread, compared, target)
+            if some:
+                copy(target, spread, "same_kind", as_is)
+
+        return run
 
     @classmethod
     def fit(cls, batch: Array, columns: tuple[int, ...] = (0,)) -> Self:

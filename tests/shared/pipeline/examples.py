@@ -40,9 +40,12 @@ from shared.pipeline.encode import (
 from shared.pipeline.postprocess import Action, Actions, Labels, Payload, Round, Units, Value
 from shared.pipeline.preprocess import (
     BandPower,
+    Calendar,
     ChannelOrder,
+    Choose,
     CleanText,
     Clip,
+    Combine,
     Concatenate,
     Correlations,
     Crop,
@@ -56,7 +59,12 @@ from shared.pipeline.preprocess import (
     Magnitude,
     Mfcc,
     Pad,
+    Pair,
+    Parse,
+    Pick,
+    Piecewise,
     Rates,
+    Recent,
     Resample,
     Resize,
     Rolling,
@@ -115,6 +123,36 @@ def table(random: Random, n: int) -> Any:
     return random.choice(np.array(["low", "high", "odd"]), (n, 2))
 
 
+CELLS = ("", "1.5", " 2 ", "low", "high", "nan", "1e999", "2024-02-29T12:00:00", "1970-01-02", "86400", "é")
+
+
+def cells(random: Random, n: int) -> Any:
+    return objects(random.choice(np.array(CELLS), n * 3).tolist()).reshape(n, 3)
+
+
+def cell_words(random: Random, n: int) -> Any:
+    return random.choice(np.array(CELLS), (n, 3))
+
+
+def gaps(*shape: int, dtype: str = "float32") -> Callable[[Random, int], Any]:
+    def make(random: Random, n: int) -> Any:
+        x = (random.normal(size=(n, *shape)) * 10).round(1).astype(dtype)
+        x[random.random(x.shape) < 0.2] = random.choice([np.nan, 0.0])
+        return x
+
+    return make
+
+
+def moments(*shape: int) -> Callable[[Random, int], Any]:
+    def make(random: Random, n: int) -> Any:
+        x = random.normal(size=(n, *shape, 3)) * 10
+        x[..., 1] = random.uniform(-1e10, 1e10, x.shape[:-1])
+        x[..., 1][random.random(x.shape[:-1]) < 0.2] = random.choice([np.nan, np.inf, 1e300])
+        return x
+
+    return make
+
+
 TEXT = np.array(["some text"])
 NUMBERS = np.zeros((2, 3), np.float32)
 COMPLEX = np.zeros((2, 4), np.complex64)
@@ -123,6 +161,27 @@ LEVELS = (Categories(0, ("low", "high")),)
 ARRAYS = [
     Example(Impute((1.0, 2.0, 3.0, 4.0)), missing, (TEXT, NUMBERS)),
     Example(Impute((0.5,), flags=(0, 3)), missing, (TEXT, NUMBERS)),
+    Example(Parse(3), cells, (TEXT, NUMBERS, objects([["a", 1, "b"]]).reshape(1, 1))),
+    Example(Parse(3, (Categories(2, ("low", "", "é")),), times=(0,)), cells, (NUMBERS, np.array([["a", "b"]]))),
+    Example(Parse(3, (Categories(0, ("low", "high")), Categories(1, ("1.5",))), unknown=7), cell_words, (NUMBERS,)),
+    Example(Choose((2, 0, 2)), floats(3), (TEXT, NUMBERS[:, :2], np.zeros(3))),
+    Example(Choose((1,)), whole(4, 2, dtype="uint8"), (TEXT, np.zeros((2, 4, 1)))),
+    Example(
+        Combine((Pair("ratio", 0, 1), Pair("product", 2, 2), Pair("ratio", 2, 0))), gaps(3), (TEXT, NUMBERS[:, :2])
+    ),
+    Example(Combine((Pair("difference", 1, 0),)), gaps(4, 2, dtype="float64"), (TEXT, np.zeros(3))),
+    Example(Combine((Pair("ratio", 1, 0), Pair("difference", 0, 1))), whole(2), (TEXT, COMPLEX)),
+    Example(Calendar(1), moments(), (TEXT, NUMBERS[:, :1], np.zeros(3))),
+    Example(Calendar(1, ("month", "monthday", "hour"), harmonics=0, weekend=True, offset=-5.5), moments(), (TEXT,)),
+    Example(Calendar(1, ("hour", "yearday"), harmonics=3), moments(4), (TEXT,)),
+    Example(Calendar(0, (), weekend=True), whole(1, high=1 << 33), (TEXT,)),
+    Example(
+        Recent((Pick(0), Pick(1, "value", 4), Pick(0, "mean", 3), Pick(1, "std", 9))), floats(9, 2), (TEXT, NUMBERS)
+    ),
+    Example(Recent((Pick(1, "change", 8), Pick(0, "max", 2), Pick(1, "min", 9))), whole(9, 2), (np.zeros((1, 8, 2)),)),
+    Example(Recent((Pick(0, "mean", 40), Pick(0, "std", 7))), floats(40, 1, dtype="float64"), (np.zeros((1, 39, 1)),)),
+    Example(Piecewise(((0.0, 1.0, 5.0), (-3.0, 3.0))), floats(2), (TEXT, NUMBERS)),
+    Example(Piecewise(((0.0, 1.0), (-3.0, 0.1, 3.0))), gaps(4, 2, dtype="float64"), (TEXT, np.zeros(2))),
     Example(Clip(10, 200), grey, (TEXT, COMPLEX)),
     Example(Clip(-5.5, 99.5), floats(3, dtype="float64"), (TEXT,)),
     Example(Scale(1 / 255), grey, (TEXT, COMPLEX)),
