@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainer_baselines import fit, score
-from trainer_data import Case
+from trainer_data import LIMITS, Case
+from trainer_speed import answer_times
 from trainer_table import Row, slug
 
 from cloud_trainer.config import TaskConfig, load_task
@@ -74,8 +75,12 @@ def _trained(row: Row, task: TaskConfig, out: Path, tell: Callable[[str], None])
     variants = {
         one.id: (float(next(iter(one.quality.values()))), one.file.bytes / 1024) for one in trained.manifest.variants
     }
+    timed = row.name in LIMITS
+    if timed:
+        tell(f"{row.name}: timing its variants")
     return _changed(
         row,
+        times=answer_times(out) if timed else {},
         scores=trained.scores,
         macs=trained.macs,
         variants=variants,

@@ -9,14 +9,13 @@ from cloud_trainer.config import KINDS, ModelConfig
 
 @pytest.mark.parametrize(("side", "channels", "width"), [(28, 1, 32), (8, 1, 16), (33, 3, 8), (224, 3, 16)])
 def test_the_rule_for_images_counts_what_the_network_has(side, channels, width):
-    torch = pytest.importorskip("torch")
-    from cloud_trainer.models.macs import count_macs
-    from cloud_trainer.models.resnet import Shape, SmallResNet
+    pytest.importorskip("torch")
+    from cloud_trainer.models import ResNet, build, macs_of
 
     found = teacher_of("image-classification", (side, side, channels), 10, ModelConfig(teacher_width=width))
-    with torch.device("meta"):
-        model = SmallResNet(Shape((channels, side, side), 10, width, 32))
-        assert found.macs == count_macs(model, torch.empty(1, channels, side, side))
+    network = ResNet(input=(channels, side, side), outputs=10, width=width, embedding=32)
+    assert found.macs == macs_of(network)
+    model = build(network, 0)
     assert found.params == sum(one.numel() for one in model.parameters())
 
 
