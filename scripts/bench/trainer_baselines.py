@@ -50,13 +50,18 @@ class Candidate(Struct, frozen=True):
     trials: int = 0
 
 
-def fit(kind: str, splits: Splits, folder: Path, name: str) -> Baseline:
-    """The tuned baseline, from ``folder`` where it was fitted before."""
+def kept_at(kind: str, splits: Splits, folder: Path, name: str) -> Path:
+    """Where the result for these samples is kept, without suffix."""
     key = hashlib.sha256(f"{VERSION} {kind}".encode())
     for part in (splits.train, splits.validation, splits.test):
         for values in (part.x, part.y):
             key.update(repr(values.tolist()).encode() if values.dtype == object else np.ascontiguousarray(values))
-    stem = folder / f"baseline-{name}-{key.hexdigest()[:12]}"
+    return folder / f"baseline-{name}-{key.hexdigest()[:12]}"
+
+
+def fit(kind: str, splits: Splits, folder: Path, name: str) -> Baseline:
+    """The tuned baseline, from ``folder`` where it was fitted before."""
+    stem = kept_at(kind, splits, folder, name)
     if stem.with_suffix(".json").is_file():
         told = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
         return Baseline(**told, answers=np.load(stem.with_suffix(".npy"), allow_pickle=False))
