@@ -6,7 +6,7 @@ from cloud_trainer.advise.decide import Advice, BreakEven, advise
 from cloud_trainer.advise.examples import EXAMPLES, example
 from cloud_trainer.advise.facts import Facts, look
 from cloud_trainer.advise.options import InferenceOption, TrainingOption
-from cloud_trainer.advise.rules import student_of, teacher_of
+from cloud_trainer.advise.rules import counted, student_of, teacher_of
 from cloud_trainer.advise.workload import Language, Network, Workload, of_task
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "TrainingOption",
     "Workload",
     "advise",
+    "counted",
     "example",
     "look",
     "of_task",

@@ -191,7 +191,8 @@ def _notes(work: Workload | Language) -> list[str]:
     notes = [
         (
             "Every rate, watt and price of the table is a typical figure or an estimate (--devices shows the source of"
-            " each class): right within a factor of two, if the network is."
+            " each class): right within a factor of two, if the network is. Time to train is that of the training loop:"
+            " reading the data, export and evaluation come on top."
         )
     ]
     if isinstance(work, Language):

@@ -30,11 +30,11 @@ from cloud_trainer.advise import (
     Network,
     Workload,
     advise,
+    counted,
     example,
     look,
     of_task,
     student_of,
-    teacher_of,
 )
 from cloud_trainer.advise.text import devices, shown
 from cloud_trainer.config import KINDS, AdviseConfig, DataConfig, TaskConfig, load_task
@@ -158,8 +158,8 @@ def _of(task: TaskConfig, args: argparse.Namespace) -> Workload:
             facts = msgspec.structs.replace(facts, samples=args.samples, how="given")
         if args.features is not None and len(facts.shape) == 1:
             facts = msgspec.structs.replace(facts, shape=(args.features,))
-    teacher = teacher_of(task.kind, facts.shape, facts.outputs, task.model)
-    student = student_of(teacher, task.model)
+    teacher = counted(task.kind, facts.shape, facts.outputs, task.model)
+    student = student_of(teacher, task.model, task.kind)
     if args.release is not None:
         student = _released(args.release)
         teacher = _teacher_for(student, task)

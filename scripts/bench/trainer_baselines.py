@@ -50,13 +50,18 @@ class Candidate(Struct, frozen=True):
     trials: int = 0
 
 
-def fit(kind: str, splits: Splits, folder: Path, name: str) -> Baseline:
-    """The tuned baseline, from ``folder`` where it was fitted before."""
+def kept_at(kind: str, splits: Splits, folder: Path, name: str) -> Path:
+    """Where the result for these samples is kept, without suffix."""
     key = hashlib.sha256(f"{VERSION} {kind}".encode())
     for part in (splits.train, splits.validation, splits.test):
         for values in (part.x, part.y):
             key.update(repr(values.tolist()).encode() if values.dtype == object else np.ascontiguousarray(values))
-    stem = folder / f"baseline-{name}-{key.hexdigest()[:12]}"
+    return folder / f"baseline-{name}-{key.hexdigest()[:12]}"
+
+
+def fit(kind: str, splits: Splits, folder: Path, name: str) -> Baseline:
+    """The tuned baseline, from ``folder`` where it was fitted before."""
+    stem = kept_at(kind, splits, folder, name)
     if stem.with_suffix(".json").is_file():
         told = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
         return Baseline(**told, answers=np.load(stem.with_suffix(".npy"), allow_pickle=False))
@@ -148,7 +153,7 @@ def _boosting(*, regression: bool = False, trials: int = 12) -> Candidate:
     model = (HistGradientBoostingRegressor if regression else HistGradientBoostingClassifier)(random_state=SEED)
     settings = {
         "learning_rate": [0.03, 0.06, 0.1],
-        "max_iter": [150, 300, 600],
+        "max_iter": [150, 300, 600] if regression else [100, 200, 400],  # for each class
         "max_leaf_nodes": [7, 15, 31, 63],
         "min_samples_leaf": [5, 20, 50],
         "l2_regularization": [0.0, 1.0, 10.0],
@@ -198,7 +203,7 @@ def image_classification(splits: Splits) -> Found:
     x, test = (part.x.reshape(len(part), -1).astype(np.float32) / 255 for part in (both, splits.test))
     many = len(x) > 5000
     kernel = _kernel_on_pixels(x)
-    candidates = [kernel, _boosting(trials=3)] if many else [kernel, _forest(), _logistic()]
+    candidates = [kernel, _forest()] if many else [kernel, _forest(), _logistic()]
     n = len(candidates)
     return _search(
         candidates, [x] * n, both.y, [test] * n, folds=_folds(3), scoring="accuracy", answer=_scores,
@@ -242,7 +247,7 @@ def image_anomaly(splits: Splits) -> Found:
 
 def tabular_classification(splits: Splits) -> Found:
     both = _both(splits)
-    candidates = [_boosting(), _imputed(_forest()), _kernel(both.x), _logistic()]
+    candidates = [_boosting(trials=8), _imputed(_forest()), _kernel(both.x), _logistic()]
     return _search(
         candidates, [both.x] * 4, both.y, [splits.test.x] * 4, folds=_folds(), scoring="accuracy", answer=_scores
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from msgspec import Struct
 from trainer_made import dealt, keywords, machines, one_class, parts, shop, splits
+from trainer_table import Limits
 
 from cloud_trainer.config import TaskConfig
 from cloud_trainer.data import Dataset, Splits
@@ -190,6 +191,7 @@ class Case(Struct, frozen=True):
     options: str = ""
 
 
+LIMITS = {"fashion": Limits(score=0.905, macs=5_000_000, bytes=150_000, seconds=720)}
 FASHION = "[model]\nmax_macs = 5_000_000\nmax_bytes = 150_000"
 
 CASES = (

@@ -43,12 +43,17 @@ def test_counters_that_vanish_meanwhile_leave_an_estimate(counters):
 
 
 def test_work_that_fails_is_counted_too(counters):
-    block = measured(counters.root)
-    energy = block.__enter__()
-    counters(2_000_005)
+    found = []
+
+    def work():
+        with measured(counters.root) as energy:
+            found.append(energy)
+            counters(2_000_005)
+            raise ValueError("broke")
+
     with pytest.raises(ValueError, match="broke"):
-        block.__exit__(ValueError, ValueError("broke"), None)
-    assert energy.joules.value == pytest.approx(2.0)
+        work()
+    assert found[0].joules.value == pytest.approx(2.0)
 
 
 def test_an_estimate_is_cpu_time_times_the_watts_of_a_busy_core():
