@@ -130,7 +130,7 @@ class Repairs:
         if "corrected" not in self._networks:
             calibration = torch.from_numpy(self._student.calibration)
             self._networks["corrected"] = corrected(self._student.model, calibration)
-        return attempt.make("corrected", attempt.plain[1])
+        return attempt.make("corrected", attempt.method)
 
     def _aware(self, attempt: _Attempt) -> bool:
         if not self._config.qat or self._finetune is None or attempt.recipe.scheme == "dynamic":
@@ -156,8 +156,9 @@ class Repairs:
     def _mixed(self, attempt: _Attempt) -> bool:
         if not self._config.mixed:
             return False
-        # of the network as it was trained: one that learned with int8's ranges is not right without them
-        network, method = attempt.plain
+        # of the network as it was trained: one that learned under int8's ranges, or whose biases make up for
+        # rounded weights, is not right where it is not rounded
+        network, method = "trained", attempt.method
         layers = self._layers(attempt.recipe, network)
         wanted = self._reference(network)
 
@@ -273,8 +274,8 @@ class _Attempt:
         self.recipe = repairs.recipe_of(failed)
         self.trials: list[Trial] = []
         self.ranked: tuple[Sensitivity, ...] = ()
-        self.plain: tuple[str, str] = ("trained", METHODS[0])
-        """The best network, and way to choose ranges, without quantization-aware training."""
+        self.method: str = METHODS[0]
+        """The best way to choose ranges of the network as it was trained."""
         self._best = failed
         self._best_score = -np.inf
         self._left: tuple[str, ...] = ()
@@ -300,8 +301,8 @@ class _Attempt:
         self.trials.append(Trial(what, round(float(score), 6), variant.file.bytes))
         if score > self._best_score:
             self._best, self._best_score, self._left = variant, float(score), leave
-            if network != "aware":
-                self.plain = network, method
+            if network == "trained":
+                self.method = method
             self._kept = (self.repairs.release / variant.file.path).read_bytes()
         self._done = score >= self.goal - CLOSE
         return self._done
