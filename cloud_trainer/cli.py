@@ -11,6 +11,7 @@ from shared import cli
 COMMANDS = {
     "init": ("cloud_trainer.commands.init", "write a commented task.toml to begin with"),
     "train": ("cloud_trainer.commands.train", "data to release: teacher, student, variants, profile"),
+    "quantize": ("cloud_trainer.commands.quantize", "int8, fp16 and smaller variants of an ONNX file from elsewhere"),
     "package": ("cloud_trainer.commands.package", "wrap model files that exist already into a release"),
     "drift": ("cloud_trainer.commands.drift", "compare a table with a reference: what moved, when, how surely"),
     "advise": ("cloud_trainer.commands.advise", "which hardware to train on and to infer on, with the arithmetic"),

@@ -115,20 +115,20 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"{args.reference}: no such file")
     with staging(args.out) as release:
         wrapped = read_files(args.model, release, args.state)
-        reference = _reference(args, wrapped, options)
+        reference = reference_of(args, wrapped, options)
         first = wrapped.given[0]
         columns = reference.columns if reference else ()
         sample = sample_spec(first, reference.first if reference else None, options, columns)
         task = task_of(args.task, labels, sample)
-        truth = _truth(reference, task, labels, str(args.reference)) if reference else None
+        truth = truth_of(reference, task, labels, str(args.reference)) if reference else None
         extra = tuple(sample_of(spec) for spec in wrapped.given[1:])
-        golden = reference or _random(sample, extra, limits, options)
-        manifest = _manifest(args, name, release, wrapped, sample, extra, task, labels, options, golden)
+        golden = reference or random_reference(sample, extra, limits, options)
+        manifest = manifest_around(args, name, release, wrapped, sample, extra, task, labels, options, golden)
         ran = measured(manifest, release, golden.rows, truth)
-        profile = _profile(manifest, ran, reference, truth)
+        profile = profile_of(manifest, ran, reference, truth)
         write_golden_outputs(release, manifest, golden.inputs, ran, "test")
-        warnings = _warnings(reference, ran, truth, task, labels)
-        values = _values(golden.first) if reference or limits else None
+        warnings = warnings_about(reference, ran, truth, task, labels)
+        values = values_of(golden.first) if reference or limits else None
         document = card(
             msgspec.structs.replace(manifest, variants=tuple(one.variant for one in ran)),
             [one.variant for one in ran],
@@ -147,7 +147,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _manifest(
+def manifest_around(
     args: argparse.Namespace,
     name: str,
     release: Path,
@@ -195,7 +195,7 @@ def _manifest(
     return manifest
 
 
-def _reference(args: argparse.Namespace, wrapped: Wrapped, options: Options) -> Reference | None:
+def reference_of(args: argparse.Namespace, wrapped: Wrapped, options: Options) -> Reference | None:
     if args.reference is None:
         return None
     found = read_reference(args.reference, [spec.name for spec in wrapped.given])
@@ -208,7 +208,7 @@ def _reference(args: argparse.Namespace, wrapped: Wrapped, options: Options) -> 
     return msgspec.structs.replace(found, inputs=inputs)
 
 
-def _random(
+def random_reference(
     sample: SampleSpec, extra: tuple[SampleSpec, ...], limits: tuple[float, float] | None, options: Options
 ) -> Reference:
     """Seeded random samples within the range that is declared, else in the one that the options imply."""
@@ -219,7 +219,7 @@ def _random(
     return Reference(found if isinstance(found, dict) else {sample.name: found})
 
 
-def _truth(reference: Reference, task: str, labels: tuple[str, ...], where: str) -> NDArray[Any] | None:
+def truth_of(reference: Reference, task: str, labels: tuple[str, ...], where: str) -> NDArray[Any] | None:
     truth = reference.truth
     if truth is None:
         return None
@@ -232,7 +232,7 @@ def _truth(reference: Reference, task: str, labels: tuple[str, ...], where: str)
     return None
 
 
-def _profile(
+def profile_of(
     manifest: Manifest, ran: list[Measured], reference: Reference | None, truth: NDArray[Any] | None
 ) -> ProfileSet | None:
     if reference is None:
@@ -246,7 +246,7 @@ def _profile(
     return watched_answers(manifest, ran, reference.inputs, "test", truth)
 
 
-def _warnings(
+def warnings_about(
     reference: Reference | None,
     ran: list[Measured],
     truth: NDArray[Any] | None,
@@ -261,7 +261,7 @@ def _warnings(
     found: list[str | None] = []
     if reference.truth is not None and truth is None:
         found.append(f"y is not used: quality is measured for classification, regression and forecast, not for {task}")
-    values = _values(reference.first)
+    values = values_of(reference.first)
     if values is not None and task.endswith("classification"):
         if values[0] == values[1]:
             raise DataError(f"every value of x is {values[0]:g}; there is nothing in it to tell classes apart")
@@ -272,7 +272,7 @@ def _warnings(
     return [text for text in found if text]
 
 
-def _values(x: NDArray[Any]) -> tuple[float, float] | None:
+def values_of(x: NDArray[Any]) -> tuple[float, float] | None:
     return (float(x.min()), float(x.max())) if x.dtype.kind in "biuf" and x.size else None
 
 

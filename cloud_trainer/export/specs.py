@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from shared.errors import ExportError, one_line
+from edge_agent.backends.inspect import inspect_file
+from shared.errors import BackendError, ExportError, one_line
 from shared.manifest import TensorSpec
 
 
@@ -43,47 +42,17 @@ def onnx_specs(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ..
 
 
 def tflite_specs(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs of a TFLite file in the order of its signature, with the file's own names.
+    """Inputs and outputs of a TFLite file as the engine's backend sees them, with the file's own names. (The quantizer
+    leaves a signature behind that is wrong where an output is read by other layers, too; the backend knows.)
 
     Raises:
-        ExportError: LiteRT refuses the file.
+        ExportError: LiteRT refuses the file, or gives its outputs in another order than the network.
     """
-    from ai_edge_litert.interpreter import Interpreter
-
     try:
-        interpreter = Interpreter(model_path=str(path), num_threads=1)
-        interpreter.allocate_tensors()
-        key, signature = next(iter(interpreter.get_signature_list().items()))
-        runner = interpreter.get_signature_runner(key)
-    except (ValueError, RuntimeError, StopIteration) as error:
-        raise ExportError(f"{path}: LiteRT refuses it, or it has no signature: {error}") from error
-    inputs, outputs = runner.get_input_details(), runner.get_output_details()
-    return (
-        tuple(_spec(name, inputs[name]) for name in sorted(signature["inputs"], key=_natural)),
-        tuple(_spec(name, outputs[name]) for name in sorted(signature["outputs"], key=_natural)),
-    )
-
-
-def tflite_integer(path: Path) -> bool:
-    """Whether the file has integer tensors of quantized values: weights, activations, or both."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    details = Interpreter(model_path=str(path), num_threads=1).get_tensor_details()
-    return any(np.dtype(d["dtype"]) == np.int8 and len(d["quantization_parameters"]["scales"]) for d in details)
-
-
-def _natural(name: str) -> tuple[str, int]:
-    stem = name.rstrip("0123456789")
-    return stem, int(name[len(stem) :] or -1)
-
-
-def _spec(name: str, details: dict[str, Any]) -> TensorSpec:
-    scale, zero_point = details["quantization"]
-    quantized = bool(scale)
-    return TensorSpec(
-        name=name,
-        dtype=np.dtype(details["dtype"]).name,
-        shape=tuple(int(size) for size in details["shape"]),
-        scale=float(scale) if quantized else None,
-        zero_point=int(zero_point) if quantized else None,
-    )
+        found = inspect_file(path)
+    except BackendError as error:
+        raise ExportError(str(error)) from error
+    numbers = [int(number) for spec in found.outputs for number in re.findall(r"output_([0-9]+)", spec.name)[:1]]
+    if numbers != sorted(numbers):
+        raise ExportError(f"{path}: its outputs are in the order {', '.join(spec.name for spec in found.outputs)}")
+    return found.inputs, found.outputs

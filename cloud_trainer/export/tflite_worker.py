@@ -175,7 +175,9 @@ def observe(fp32: str, calibration: str, out: str) -> None:
             except ValueError:  # a tensor that no step fills
                 continue
             if values.size:
-                held[name].append(values[:: max(1, -(-values.size // share))])
+                # evenly spread, but in no step with channels (golden ratio)
+                places = (np.arange(share) * 0.6180339887498949 % 1 * values.size).astype(np.int64)
+                held[name].append(values[places] if values.size > share else values)
                 low, high = extremes[name]
                 extremes[name] = [min(low, float(values.min())), max(high, float(values.max()))]
     names = [name for name, parts in held.items() if parts]

@@ -69,7 +69,7 @@ def export_onnx(
     except ExportError:
         raise
     except Exception as error:  # the exporter raises whatever its passes raise
-        raise ExportError(f"ONNX export failed: {one_line(error)}") from error
+        raise ExportError(f"ONNX export failed: {one_line(error.__cause__ or error)}") from error
 
 
 def _name(graph: Any, outputs: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from cloud_trainer.export.specs import onnx_specs, tflite_specs
 from cloud_trainer.export.to_onnx import INPUT, export_onnx, zeros
 from cloud_trainer.export.to_tflite import TfliteWorker, save_calibration, save_program
 from cloud_trainer.progress import Progress
-from cloud_trainer.quantize.onnx_static import Activations, quantize_onnx
-from cloud_trainer.quantize.onnx_weights import attends, quantize_dynamic, quantize_weights, to_fp16
+from cloud_trainer.quantize.onnx_files import write_onnx
+from cloud_trainer.quantize.onnx_weights import attends
 from cloud_trainer.quantize.ranges import Observed, Ranges
 from edge_agent.backends import available
 from shared.errors import ExportError
@@ -151,42 +151,6 @@ def make_onnx(
     path = release / "variants" / recipe.file
     write_onnx(recipe, fp32, path, {INPUT: student.calibration}, ranges=ranges, leave=leave)
     return describe(student, recipe, release, onnx_specs(path))
-
-
-def write_onnx(
-    recipe: Recipe,
-    fp32: Path,
-    path: Path,
-    samples: Mapping[str, NDArray[Any]],
-    *,
-    ranges: Ranges | None = None,
-    leave: Sequence[str] = (),
-) -> None:
-    """The file alone, from any ``fp32`` ONNX file whose inputs take ``samples``.
-
-    Raises:
-        ExportError: it could not be made.
-    """
-    match recipe.scheme:
-        case "float":
-            path.write_bytes(fp32.read_bytes())
-        case "dynamic":
-            quantize_dynamic(fp32, path, leave=leave)
-        case "fp16":
-            to_fp16(fp32, path)
-        case "weight8" | "weight4":
-            quantize_weights(fp32, path, 8 if recipe.scheme == "weight8" else 4, leave=leave)
-        case "static" | "static-signed" | "static-reduced":
-            activations: Activations = "int8" if recipe.scheme == "static-signed" else "uint8"
-            quantize_onnx(
-                fp32,
-                path,
-                samples,
-                activations=activations,
-                ranges=ranges,
-                leave=leave,
-                reduce_range=recipe.scheme == "static-reduced",
-            )
 
 
 def _all_tflite(

@@ -21,6 +21,7 @@ from cloud_trainer.quantize.ranges import KEPT, Observed, Ranges, merge
 from shared.errors import ExportError, one_line
 
 Activations = Literal["uint8", "int8"]
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def quantize_onnx(
@@ -144,6 +145,15 @@ def _run_all(prepared: Path, samples: Mapping[str, NDArray[Any]]) -> Iterator[tu
         values = dict(zip(wanted, session.run(wanted, feed), strict=True))
         values |= {name: feed[name] for name in floats if name in inputs and name in feed}
         yield len(next(iter(feed.values()))), values
+
+
+def onnx_layers(path: Path) -> tuple[str, ...]:
+    """Names of the nodes with weights, in order."""
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    constants = {one.name for one in graph.initializer}
+    return tuple(n.name for n in graph.node if n.op_type in WEIGHTED and constants & set(n.input[1:]))
 
 
 @contextmanager

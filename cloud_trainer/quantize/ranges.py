@@ -39,11 +39,19 @@ class Observed(Struct, frozen=True, eq=False):
 def merge(old: Observed | None, tensor: NDArray[Any], share: int) -> Observed:
     """``old`` and a further ``tensor``, of which at most ``share`` values are kept, evenly spaced."""
     flat = np.asarray(tensor, np.float32).ravel()
-    kept = flat[:: max(1, -(-flat.size // share))]
+    kept = flat[spread(flat.size, share)]
     low, high = float(flat.min()), float(flat.max())
     if old is None:
         return Observed(low, high, kept)
     return Observed(min(old.low, low), max(old.high, high), np.concatenate([old.values, kept]))
+
+
+def spread(size: int, share: int) -> NDArray[np.int64]:
+    """``share`` places of ``size``, evenly spread but in no step with channels or rows (golden ratio)."""
+    if size <= share:
+        return np.arange(size)
+    places: NDArray[np.int64] = (np.arange(share) * 0.6180339887498949 % 1 * size).astype(np.int64)
+    return places
 
 
 def ranges(observed: Mapping[str, Observed], method: str) -> Ranges:

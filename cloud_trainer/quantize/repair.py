@@ -30,26 +30,18 @@ from cloud_trainer.export.variants import Sources, Student, make_onnx, make_tfli
 from cloud_trainer.progress import Progress, silent
 from cloud_trainer.quantize.agreement import answers_of, sqnr
 from cloud_trainer.quantize.bias import corrected
-from cloud_trainer.quantize.onnx_static import observe, prepare
+from cloud_trainer.quantize.onnx_static import observe, onnx_layers, prepare
 from cloud_trainer.quantize.qat import Aware, Finetune, aware
 from cloud_trainer.quantize.ranges import METHODS, Observed, Ranges, range_of, ranges
 from cloud_trainer.quantize.sensitivity import Sensitivity, counts, rank
+from cloud_trainer.quantize.story import Trial, in_float, text_of
 from shared.errors import BackendError, ExportError
 from shared.manifest import Variant
 
 LEARNED = "training"
 """Ranges that quantization-aware training learned, beside the methods of :mod:`cloud_trainer.quantize.ranges`."""
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 MEASURED_SAMPLES = 128
 CLOSE = 1e-9
-
-
-class Trial(Struct, frozen=True):
-    """One try: what was done, and the score that it came to; ``None`` with the reason in ``what`` where it failed."""
-
-    what: str
-    score: float | None
-    bytes: int = 0
 
 
 class Repaired(Struct, frozen=True, eq=False):
@@ -64,7 +56,7 @@ class Repaired(Struct, frozen=True, eq=False):
     @property
     def text(self) -> str:
         """The story in one line."""
-        return "; ".join(one.what if one.score is None else f"{one.what}: {one.score:.4f}" for one in self.trials)
+        return text_of(self.trials)
 
 
 class Repairs:
@@ -128,7 +120,7 @@ class Repairs:
         if "corrected" not in self._networks:
             calibration = torch.from_numpy(self._student.calibration)
             self._networks["corrected"] = corrected(self._student.model, calibration)
-        return attempt.make("corrected", attempt.plain[1])
+        return attempt.make("corrected", attempt.method)
 
     def _aware(self, attempt: _Attempt) -> bool:
         if not self._config.qat or self._finetune is None or attempt.recipe.scheme == "dynamic":
@@ -154,8 +146,9 @@ class Repairs:
     def _mixed(self, attempt: _Attempt) -> bool:
         if not self._config.mixed:
             return False
-        # of the network as it was trained: one that learned with int8's ranges is not right without them
-        network, method = attempt.plain
+        # of the network as it was trained: one that learned under int8's ranges, or whose biases make up for
+        # rounded weights, is not right where it is not rounded
+        network, method = "trained", attempt.method
         layers = self._layers(attempt.recipe, network)
         wanted = self._reference(network)
 
@@ -271,8 +264,8 @@ class _Attempt:
         self.recipe = repairs.recipe_of(failed)
         self.trials: list[Trial] = []
         self.ranked: tuple[Sensitivity, ...] = ()
-        self.plain: tuple[str, str] = ("trained", METHODS[0])
-        """The best network, and way to choose ranges, without quantization-aware training."""
+        self.method: str = METHODS[0]
+        """The best way to choose ranges of the network as it was trained."""
         self._best = failed
         self._best_score = -np.inf
         self._left: tuple[str, ...] = ()
@@ -298,8 +291,8 @@ class _Attempt:
         self.trials.append(Trial(what, round(float(score), 6), variant.file.bytes))
         if score > self._best_score:
             self._best, self._best_score, self._left = variant, float(score), leave
-            if network != "aware":
-                self.plain = network, method
+            if network == "trained":
+                self.method = method
             self._kept = (self.repairs.release / variant.file.path).read_bytes()
         self._done = score >= self.goal - CLOSE
         return self._done
@@ -317,18 +310,8 @@ def _told(network: str, method: str, leave: tuple[str, ...]) -> str:
     if network == "aware":
         parts.insert(0, "quantization-aware training")
     if leave:
-        shown = ", ".join(leave[:3]) + (", ..." if len(leave) > 3 else "")
-        parts.append(f"{len(leave)} {'layer' if len(leave) == 1 else 'layers'} in float ({shown})")
+        parts.append(in_float(leave))
     return ", ".join(parts)
-
-
-def onnx_layers(path: Path) -> tuple[str, ...]:
-    """Names of the nodes with weights, in order."""
-    import onnx
-
-    graph = onnx.load(str(path), load_external_data=False).graph
-    constants = {one.name for one in graph.initializer}
-    return tuple(n.name for n in graph.node if n.op_type in WEIGHTED and constants & set(n.input[1:]))
 
 
 def repair(
