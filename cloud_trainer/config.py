@@ -149,9 +149,7 @@ class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
     patience: Annotated[int, Meta(ge=0)] = 0  # epochs without a better validation score that end it; 0: none do
     label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     class_weights: bool = False  # rare classes count as much as frequent ones
-    augment: bool = (
-        False  # what fits the kind of task: shifts and flips, noise, time and frequency masks, dropped words
-    )
+    augment: bool | None = None  # shifts, noise, time and frequency masks, dropped words; without: as the kind says
     corrupt: Annotated[float, Meta(ge=0, le=1)] = 0.0  # share of samples that are corrupted: noise, blur, fog, gaps
     clip_norm: Annotated[float, Meta(ge=0)] = 0.0  # of the gradient; 0: unlimited
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 (else fp16) on a GPU, fp32 on a CPU

@@ -101,7 +101,9 @@ def tried(view: View, splits: Splits, *, seed: int, effort: Effort | None = None
     network = view.network(steps, tuple(data.x.shape[1:]), classes)
     model = build(network, seed)
     epochs = max(1, round(effort.updates / math.ceil(len(data) / effort.batch)))
-    plan = Plan(epochs, effort.batch, effort.learning_rate, effort.weight_decay, seed, precision="fp32", compile="never")
+    plan = Plan(
+        epochs, effort.batch, effort.learning_rate, effort.weight_decay, seed, precision="fp32", compile="never"
+    )
     objective = Classes(classes, label_smoothing=0.05)
     train(model, data, validation, plan, objective=objective, name=view.name)
     said = answers(model, validation.x)
