@@ -65,12 +65,15 @@ class DataConfig(Struct, frozen=True, forbid_unknown_fields=True):
     name something. In npz they are names of arrays. In folders ``group`` is "prefix" (of the file's name, up to the
     first ``_``) or "folder" (below the class's), ``target`` the folder of normal images, ``ignore`` folders.
 
+    ``test_path``: a file or folder like ``path`` that holds the test part; else ``test_share`` of the samples is it.
+
     ``window`` and ``step``: rows of a series that make one sample, and from one sample to the next. ``history`` and
     ``horizon``: of forecasts, time steps that are seen and foretold. ``sample_rate`` (Hz), ``seconds``: of sounds.
     """
 
     format: Literal["npz", "csv", "parquet", "jsonl", "image-folder", "audio-folder", "python"]
     path: str = ""
+    test_path: str = ""
     factory: str = ""
     target: str = ""
     text: str = ""
@@ -152,9 +155,7 @@ class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
     patience: Annotated[int, Meta(ge=0)] = 0  # epochs without a better validation score that end it; 0: none do
     label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     class_weights: bool = False  # rare classes count as much as frequent ones
-    augment: bool = (
-        False  # what fits the kind of task: shifts and flips, noise, time and frequency masks, dropped words
-    )
+    augment: bool | None = None  # shifts, noise, time and frequency masks, dropped words; without: as the kind says
     mirror: bool = False  # images that are mirrored stay what they are
     corrupt: Annotated[float, Meta(ge=0, le=1)] = 0.0  # share of samples that are corrupted: noise, blur, fog, gaps
     clip_norm: Annotated[float, Meta(ge=0)] = 0.0  # of the gradient; 0: unlimited
@@ -273,7 +274,9 @@ def load_task(path: Path) -> TaskConfig:
     """
     task = load_toml(path, TaskConfig)
     if task.data.path:
-        data = msgspec.structs.replace(task.data, path=str(path.resolve().parent / task.data.path))
+        base = path.resolve().parent
+        test = str(base / task.data.test_path) if task.data.test_path else ""
+        data = msgspec.structs.replace(task.data, path=str(base / task.data.path), test_path=test)
         task = msgspec.structs.replace(task, data=data)
     return task
 

@@ -40,8 +40,8 @@ class Shift(Struct, frozen=True):
 
 
 class BandShift(Struct, frozen=True):
-    """A higher or lower voice: all is moved by up to ``share`` of the bands; the band at the end repeats itself. Not for
-    cepstra, whose coefficients are no frequencies."""
+    """A higher or lower voice: all is moved by up to ``share`` of the bands; the band at the end repeats itself. Not
+    for cepstra, whose coefficients are no frequencies."""
 
     share: float = 0.05
 
@@ -51,7 +51,7 @@ class BandShift(Struct, frozen=True):
 
 
 class Loudness(Struct, frozen=True):
-    """Another distance, room or microphone: a level and a tilt over the bands, each normal with ``sigma``, are added."""
+    """Another distance, room or microphone: a level and a tilt over the bands are added, each normal with ``sigma``."""
 
     sigma: float = 0.2
 

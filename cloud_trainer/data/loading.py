@@ -9,7 +9,7 @@ import numpy as np
 
 from cloud_trainer.config import DataConfig, TaskConfig
 from cloud_trainer.data.csv_file import read_csv
-from cloud_trainer.data.dataset import ALLOWED, NUMBERS, Splits, check
+from cloud_trainer.data.dataset import ALLOWED, NUMBERS, Splits, check, join
 from cloud_trainer.data.factory import from_factory
 from cloud_trainer.data.forecast import load_npz_windows, load_table_forecast
 from cloud_trainer.data.interactions import load_interactions
@@ -55,6 +55,9 @@ def load_splits(task: TaskConfig) -> Splits:
     loose = anomaly or task.kind == "recommendation"
     data = check(loaded.data, config.path, every_class=not loose or anomaly, allowed=ALLOWED.get(task.kind, NUMBERS))
     loaded = msgspec.structs.replace(loaded, data=data)
+    if config.test_path:  # what would be the test part is a half of the reference
+        half = config.reference_share / 2
+        config = msgspec.structs.replace(config, reference_share=half, test_share=half)
     shares_of(config.reference_share, config.test_share)
     by = split_by(task, loaded)
     if anomaly:
@@ -69,9 +72,46 @@ def load_splits(task: TaskConfig) -> Splits:
             spans=loaded.spans,
             every_class=not loose,
         )
+    if config.test_path:
+        splits = _tested_on(splits, task)
     if len(splits.reference) < REFERENCE_MINIMUM:
         raise DataError(_too_few(len(splits.reference), len(data), config))
     return msgspec.structs.replace(splits, findings=(*loaded.findings, *splits.findings))
+
+
+def _tested_on(splits: Splits, task: TaskConfig) -> Splits:
+    """The same, tested on the samples of ``data.test_path``; what would have been the test part goes to the reference.
+
+    Raises:
+        DataError: these are other samples, or have classes that there is nothing to learn from.
+    """
+    where = task.data.test_path
+    loaded = load(msgspec.structs.replace(task, data=msgspec.structs.replace(task.data, path=where, test_path="")))
+    if task.kind == "image-anomaly":
+        from cloud_trainer.data.anomaly import only_normal
+
+        loaded = only_normal(loaded, task.data)
+    found = check(loaded.data, where, every_class=False, allowed=ALLOWED.get(task.kind, NUMBERS))
+    labels = splits.train.labels
+    unknown = sorted({found.labels[int(k)] for k in np.unique(found.y)} - set(labels)) if labels else []
+    if unknown:
+        raise DataError(f"{where}: class {unknown[0]!r} is not in {task.data.path}; there are {', '.join(labels[:9])}")
+    if found.columns != splits.train.columns or found.x.shape[1:] != splits.train.x.shape[1:]:
+        raise DataError(
+            f"{where}: samples are {found.x.dtype} {found.x.shape[1:]}, in {task.data.path} they are "
+            f"{splits.train.x.dtype} {splits.train.x.shape[1:]}"
+        )
+    if labels:
+        place = np.asarray([labels.index(label) if label in labels else 0 for label in found.labels])
+        found = msgspec.structs.replace(found, y=place[found.y], labels=labels)
+    spare = splits.test if task.kind != "image-anomaly" else splits.test.take(splits.test.y == 0)
+    reference = join([splits.reference, spare])
+    return msgspec.structs.replace(
+        splits,
+        reference=msgspec.structs.replace(reference, labels=labels),
+        test=found,
+        findings=(*splits.findings, *loaded.findings),
+    )
 
 
 def load(task: TaskConfig) -> Loaded:

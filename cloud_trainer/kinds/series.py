@@ -36,7 +36,8 @@ from shared.pipeline.summary import Correlations, Statistic, Summary
 Array = NDArray[Any]
 
 STATISTICS: tuple[Statistic, ...] = (
-    "mean", "std", "min", "max", "median", "q25", "q75", "skewness", "kurtosis", "crossings", "rate", "rate_std", "slope",
+    "mean", "std", "min", "max", "median", "q25", "q75", "skewness", "kurtosis", "crossings", "rate", "rate_std",
+    "slope",
 )  # fmt: skip
 SHORTEST = 4
 """Time steps that make a window."""
@@ -57,6 +58,8 @@ class SeriesClassification(Kind):
 
     name: ClassVar[str] = "series-classification"
     task: ClassVar[str] = "classification"
+    effort: ClassVar[Effort] = Effort()
+    """What each view may cost."""
 
     def prepare(self, task: TaskConfig, splits: Splits) -> Prepared:
         """Try the views, keep the best, and of its numbers those that tell something.
@@ -65,10 +68,10 @@ class SeriesClassification(Kind):
             DataError: samples are no windows (time, channels).
         """
         sample = sample_spec(splits.train)
-        trial, table = choose(views_of(task, splits.train), splits, seed=task.seed)
+        trial, table = choose(views_of(task, splits.train), splits, seed=task.seed, effort=self.effort)
         notes = notes_of(table)
         if len(trial.validation.x.shape) == 2:
-            trial, table = columns.selected(trial, splits, task.features, seed=task.seed, effort=Effort())
+            trial, table = columns.selected(trial, splits, task.features, seed=task.seed, effort=self.effort)
             notes = (*notes, *columns.notes_of(table))
         steps = trial.view.fit(splits.train.x)
         return classes.prepared(sample, steps, splits.train.labels, table, notes)
@@ -90,7 +93,7 @@ class SeriesClassification(Kind):
 
     def students(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
         """Convolutions along time, or dense layers over numbers."""
-        sizes = {"input": input_shape, "outputs": prepared.outputs, "embedding": task.model.embedding}
+        sizes: dict[str, Any] = {"input": input_shape, "outputs": prepared.outputs, "embedding": task.model.embedding}
         if len(input_shape) == 1:
             return classes.students(task, Mlp(**sizes, dropout=0.1))
         return classes.students(task, Cnn1d(**sizes), Tcn(**sizes), WindowTransformer(**sizes))
@@ -126,7 +129,7 @@ def views_of(task: TaskConfig, train: Dataset) -> tuple[View, ...]:
     """What is tried, from cheap to dear. Without ``features.engineer`` it is the window alone."""
     time, channels = train.x.shape[1:]
     rate = train.rate or 1.0
-    window = View("window", lambda x: _over_time(x), _convolutions, "the window, standardized")
+    window = View("window", _over_time, _convolutions, "the window, standardized")
     if not task.features.engineer:
         return (window,)
     found = [window, View("window and rates", lambda x: _over_time(x, Rates()), _convolutions, "and rates of change")]

@@ -21,7 +21,7 @@ from cloud_trainer.config import TaskConfig
 from cloud_trainer.data import Dataset, Splits
 from cloud_trainer.kinds import classes
 from cloud_trainer.kinds.base import Augment, Kind, Prepared
-from cloud_trainer.kinds.views import Steps, View, choose, notes_of
+from cloud_trainer.kinds.views import Effort, Steps, View, choose, notes_of
 from cloud_trainer.models import Architecture, DsCnn, MobileNet, ResNet
 from cloud_trainer.objectives import Classes
 from shared.errors import DataError
@@ -66,6 +66,8 @@ class AudioClassification(Kind):
 
     name: ClassVar[str] = "audio-classification"
     task: ClassVar[str] = "classification"
+    effort: ClassVar[Effort] = Effort()
+    """What each view may cost."""
 
     def prepare(self, task: TaskConfig, splits: Splits) -> Prepared:
         """Try the views and keep the best.
@@ -75,7 +77,7 @@ class AudioClassification(Kind):
         """
         sample = sample_spec(splits.train)
         views = views_of(task, splits.train)
-        trial, table = choose(views, splits, seed=task.seed)
+        trial, table = choose(views, splits, seed=task.seed, effort=self.effort)
         return classes.prepared(sample, trial.view.fit(splits.train.x), splits.train.labels, table, notes_of(table))
 
     def objective(self, task: TaskConfig, prepared: Prepared, splits: Splits) -> Classes:
@@ -91,12 +93,12 @@ class AudioClassification(Kind):
 
     def students(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
         """Separable convolutions, and what else sees pictures."""
-        sizes = {"input": input_shape, "outputs": prepared.outputs, "embedding": task.model.embedding}
+        sizes: dict[str, Any] = {"input": input_shape, "outputs": prepared.outputs, "embedding": task.model.embedding}
         return classes.students(task, DsCnn(**sizes), ResNet(**sizes, width=8), MobileNet(**sizes))
 
     def augment(self, task: TaskConfig, prepared: Prepared) -> Augment | None:
         """Earlier or later, louder or duller, noisier, with gaps in time and frequency."""
-        if not task.training.augment:
+        if task.training.augment is False:
             return None
         cepstra = any(isinstance(operation, Mfcc) for operation in prepared.pipeline.preprocess)
         signals = any(isinstance(operation, LogMel) for operation in prepared.pipeline.preprocess)
@@ -115,8 +117,8 @@ def sample_spec(train: Dataset) -> SampleSpec:
     features = x.ndim == 3 and x.dtype.kind in "iuf" and min(x.shape[1:]) >= SMALLEST
     if not signal and not features:
         raise DataError(
-            f"samples have dtype {x.dtype} and shape {x.shape[1:]}; audio-classification takes signals (samples,) of at "
-            f"least {LEAST_SAMPLES}, or features (frames, coefficients) of at least {SMALLEST} each"
+            f"samples have dtype {x.dtype} and shape {x.shape[1:]}; audio-classification takes signals (samples,) of "
+            f"at least {LEAST_SAMPLES}, or features (frames, coefficients) of at least {SMALLEST} each"
         )
     if signal and train.rate <= 0:
         raise DataError("the sample rate of the sounds is not known; set data.sample_rate (Hz)")
@@ -177,7 +179,7 @@ def log_mel(samples: int, rate: float, bands: int) -> LogMel:
 def _every_band_hears(cut: Frames, rate: float, bands: int, low: float) -> bool:
     from shared.pipeline.spectra import mel_filters
 
-    filters = mel_filters(round(rate), cut.fft, bands, low, rate / 2, "htk", False)  # noqa: FBT003  (cached by place)
+    filters = mel_filters(round(rate), cut.fft, bands, low, rate / 2, "htk", False)
     return bool((filters.sum(axis=0) > 0).all())
 
 

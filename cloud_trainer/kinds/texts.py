@@ -19,7 +19,7 @@ from cloud_trainer.config import TaskConfig
 from cloud_trainer.data import Dataset, Splits
 from cloud_trainer.kinds import classes
 from cloud_trainer.kinds.base import Augment, Kind, Prepared
-from cloud_trainer.kinds.views import Steps, View, choose, notes_of
+from cloud_trainer.kinds.views import Effort, Steps, View, choose, notes_of
 from cloud_trainer.models import Architecture, Bag, Mlp, Transformer
 from cloud_trainer.objectives import Classes
 from shared.errors import DataError
@@ -47,6 +47,8 @@ class TextClassification(Kind):
 
     name: ClassVar[str] = "text-classification"
     task: ClassVar[str] = "classification"
+    effort: ClassVar[Effort] = Effort()
+    """What each view may cost."""
 
     def prepare(self, task: TaskConfig, splits: Splits) -> Prepared:
         """Try the views and keep the best.
@@ -56,7 +58,7 @@ class TextClassification(Kind):
         """
         check_texts(splits.train)
         views = views_of(task, splits.train)
-        trial, table = choose(views, splits, seed=task.seed)
+        trial, table = choose(views, splits, seed=task.seed, effort=self.effort)
         sample = SampleSpec(dtype="str", shape=(), kind="text")
         return classes.prepared(sample, trial.view.fit(splits.train.x), splits.train.labels, table, notes_of(table))
 
@@ -77,7 +79,7 @@ class TextClassification(Kind):
 
     def students(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
         """The same families, small; for tokens the average of their embeddings first, which costs next to nothing."""
-        sizes = {"input": input_shape, "outputs": prepared.outputs, "embedding": task.model.embedding}
+        sizes: dict[str, Any] = {"input": input_shape, "outputs": prepared.outputs, "embedding": task.model.embedding}
         words = vocabulary_of(prepared.pipeline.encode)
         if not words:
             return classes.students(task, Mlp(**sizes, depth=1, dropout=0.2))
@@ -100,8 +102,8 @@ def check_texts(train: Dataset) -> None:
     """
     if train.x.ndim != 1 or train.x.dtype.kind not in "UO" or not all(isinstance(text, str) for text in train.x):
         raise DataError(
-            f"samples have dtype {train.x.dtype} and shape {train.x.shape[1:]}; text-classification takes one text each; "
-            "set data.text to the column that it stands in"
+            f"samples have dtype {train.x.dtype} and shape {train.x.shape[1:]}; text-classification takes one text "
+            "each; set data.text to the column that it stands in"
         )
     if not any(WORDS.search(text) for text in train.x):
         raise DataError("no text of the train split has a word in it; set data.text to the column that it stands in")
