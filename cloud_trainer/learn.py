@@ -26,9 +26,9 @@ from torch import nn
 
 from cloud_trainer.config import TaskConfig
 from cloud_trainer.distill import Teacher, Teaching, teach
+from cloud_trainer.engines import Engine, in_order
 from cloud_trainer.fit import Curve, Encoded, Plan, train
 from cloud_trainer.hardware import device, macs_within
-from cloud_trainer.jobs import Trainer
 from cloud_trainer.kinds import Kind, Prepared
 from cloud_trainer.models import Architecture, Limits, architecture, build, bytes_of, custom, fit_to, macs_of
 from cloud_trainer.objectives import Objective
@@ -89,13 +89,12 @@ class Learned(Struct, frozen=True, eq=False):
         return teach(_asked(self.teachers, self.trees), x).answers.numpy()
 
 
-Spread = Callable[[Callable[[Job], Trial], Sequence[Job]], Sequence[Trial]]
-"""``map`` of a cluster: a function of each item, side by side, results in order."""
+HERE = Engine(train, in_order)
+"""This process trains, one network after the other."""
 
 
 class Lesson(Struct, frozen=True, eq=False):
-    """What everything is trained on and with. ``trainer``: trains as :func:`cloud_trainer.fit.train` does, here or
-    elsewhere; ``spread``: tries architectures side by side."""
+    """What everything is trained on and with. ``engine``: where."""
 
     task: TaskConfig
     kind: Kind
@@ -105,8 +104,7 @@ class Lesson(Struct, frozen=True, eq=False):
     validation: Encoded
     work: Path | None = None
     stop: Callable[[], bool] | None = None
-    trainer: Trainer = train
-    spread: Spread | None = None
+    engine: Engine = HERE
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -245,7 +243,7 @@ def _train(
     model = build(wanted, seed)
     if state is not None:
         model.load_state_dict(state)
-    curve = lesson.trainer(
+    curve = lesson.engine.train(
         model,
         lesson.data,
         lesson.validation,
@@ -294,14 +292,14 @@ def _search(lesson: Lesson, limits: Limits, teaching: Teaching, progress: Progre
     usual = plan(task, task.training.student_epochs, 1.0, len(lesson.data.y), seed)
     longer = usual.epochs / task.training.student_epochs  # on little data, as everywhere
     candidates = propose(students_of(lesson), limits, task.model.search_trials)
-    trainer, data, validation, objective = lesson.trainer, lesson.data, lesson.validation, lesson.objective
+    train_, data, validation, objective = lesson.engine.train, lesson.data, lesson.validation, lesson.objective
     augment = lesson.kind.augment(task, lesson.prepared)
 
     def evaluate(wanted: Architecture, epochs: int, state: Any) -> Trial:
         del state  # a cycle of the learning rate can't be gone on with: each round is a training of its own
         started = time.monotonic()
         model = build(wanted, seed)
-        curve = trainer(
+        curve = train_(
             model,
             data,
             validation,
@@ -317,13 +315,13 @@ def _search(lesson: Lesson, limits: Limits, teaching: Teaching, progress: Progre
     def one(job: Job) -> Trial:
         return evaluate(job.architecture, job.epochs, job.state)
 
-    spread = lesson.spread
+    spread = lesson.engine.map
     return search(
         candidates,
         evaluate,
         budget=Budget(task.model.search_trials, task.model.search_epochs),
         journal=lesson.work,
-        evaluate_many=None if spread is None else lambda jobs: spread(one, jobs),
+        evaluate_many=None if spread is in_order else lambda jobs: spread(one, jobs),
         progress=progress,
     )
 

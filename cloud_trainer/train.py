@@ -16,7 +16,6 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 import cloud_trainer
-from cloud_trainer import fit
 from cloud_trainer.compare import answers_of, distances, right
 from cloud_trainer.config import TaskConfig
 from cloud_trainer.data import (
@@ -34,15 +33,15 @@ from cloud_trainer.data import (
 )
 from cloud_trainer.data.oversample import oversample
 from cloud_trainer.deploy import Held, deploy
+from cloud_trainer.engines import Engine
 from cloud_trainer.evaluation import Judge, best_variant, chance_warning
 from cloud_trainer.evaluation.numbers import naive_scale
 from cloud_trainer.export.variants import Student, open_worker
 from cloud_trainer.features import float_warning
 from cloud_trainer.fit import Encoded
 from cloud_trainer.gates import GATES_NAME, Gates, better, decide, no_worse, save_gates
-from cloud_trainer.jobs import Trainer
 from cloud_trainer.kinds import Kind, Prepared, kind_of
-from cloud_trainer.learn import Lesson, Spread, learn, load_checkpoint, save_checkpoint
+from cloud_trainer.learn import HERE, Lesson, learn, load_checkpoint, save_checkpoint
 from cloud_trainer.package import (
     REFERENCE_MINIMUM,
     Measured,
@@ -65,14 +64,6 @@ from shared.pipeline.decode import Threshold
 from shared.pipeline.spec import Pipeline
 
 __all__ = ["Labelled", "TrainedRelease", "train_release"]
-
-
-class Engine(Struct, frozen=True, eq=False):
-    """Who trains: ``train`` as :func:`cloud_trainer.fit.train` does, and ``spread``, which tries architectures side by
-    side."""
-
-    train: Trainer = fit.train
-    spread: Spread | None = None
 
 
 class TrainedRelease(Struct, frozen=True):
@@ -99,7 +90,7 @@ def train_release(
     labelled: Sequence[Labelled] = (),
     progress: Progress = silent,
     stop: Callable[[], bool] | None = None,
-    engine: Engine | None = None,
+    engine: Engine = HERE,
 ) -> TrainedRelease:
     """Train, distil, export, quantize, measure, and write the release directory ``out``, whole or not at all.
 
@@ -155,11 +146,11 @@ def train_release(
                 validation=_encoded(kind, task, prepared, splits.validation, task.seed + 1),
                 work=work,
                 stop=stop,
-                trainer=engine.train if engine else fit.train,
-                spread=engine.spread if engine else None,
+                engine=engine,
             )
             learned = learn(lesson, start=start, progress=within(progress, 0.03, 0.55))
-            warnings.told.extend(curve.finding for curve in learned.curves if curve.finding)  # the loop has told them
+            for curve in learned.curves:
+                warnings.add(curve.finding)
             pipeline = kind.finish(task, prepared, learned.student.model, splits)
             calibration = calibration_samples(splits.train.x, task.export.calibration_samples, task.seed)
             student = Student(
