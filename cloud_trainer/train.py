@@ -38,7 +38,7 @@ from cloud_trainer.package import (
 )
 from cloud_trainer.progress import WARNING, Progress, silent, within
 from cloud_trainer.quantize import calibration_samples
-from cloud_trainer.report import ReportData, report
+from cloud_trainer.report import CurveView, ReportData, report
 from shared.errors import DataError, UsageError
 from shared.files import sha256_bytes
 from shared.manifest import Baseline, Lineage, Manifest, load_manifest
@@ -164,7 +164,7 @@ def train_release(
             measured=tuple(kept),
             left_out=reasons,
             counts=counts,
-            curves=learned.curves,
+            curves=tuple(map(CurveView.of, learned.curves)),
             macs=learned.macs,
             test=splits.test,
             reference=profile.watch.inputs(splits.reference.x),
