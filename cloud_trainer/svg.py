@@ -84,14 +84,19 @@ class Canvas:
         size: float = 12,
         bold: bool = False,
         title: str = "",
+        rim: bool = True,
+        turn: float = 0,
     ) -> None:
-        """Text with its baseline at ``y``, with a rim in the page's colour, so that it can be read on lines."""
+        """Text with its baseline at ``y``; its ``rim``, in the page's colour, lets it be read on lines. ``turn``:
+        degrees, clockwise, about the anchor."""
         tip = f"<title>{escape(title)}</title>" if title else ""
         weight = ' font-weight="600"' if bold else ""
         shown = f"−{text[1:]}" if text.startswith("-") else text
+        turned = f' transform="rotate({_n(turn)} {_n(x)} {_n(y)})"' if turn else ""
+        edge = f' stroke="{CARD}" stroke-width="3" paint-order="stroke" stroke-linejoin="round"' if rim else ""
         self._parts.append(
-            f'<text x="{_n(x)}" y="{_n(y)}" fill="{colour}" font-size="{size}" text-anchor="{anchor}"{weight} '
-            f'stroke="{CARD}" stroke-width="3" paint-order="stroke" stroke-linejoin="round">{tip}{escape(shown)}</text>'
+            f'<text x="{_n(x)}" y="{_n(y)}" fill="{colour}" font-size="{size}" text-anchor="{anchor}"{weight}'
+            f"{edge}{turned}>{tip}{escape(shown)}</text>"
         )
 
     def done(self, label: str, *, css: str = "") -> str:
@@ -139,6 +144,18 @@ def shortened(text: str, most: int) -> str:
     'tempe…'
     """
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def both_ends(text: str, most: int) -> str:
+    """``text`` cut in its middle to ``most`` characters: what tells names apart is often at their ends.
+
+    >>> both_ends("temperature of motor 7", 11)
+    'tempe…tor 7'
+    """
+    if len(text) <= most:
+        return text
+    tail = (most - 1) // 2
+    return text[: most - 1 - tail] + "…" + text[len(text) - tail :]
 
 
 def _n(value: float) -> str:

@@ -9,7 +9,20 @@ from numpy.typing import NDArray
 
 from cloud_trainer.evaluation.calibration import Bins
 from cloud_trainer.report.plot import WIDE, Plot, number, padded
-from cloud_trainer.svg import ACCENT, ALARM, GRID, INK, MUTED, REFERENCE, Canvas, linear, nice_ticks, shortened
+from cloud_trainer.svg import (
+    ACCENT,
+    ALARM,
+    CARD,
+    GRID,
+    INK,
+    MUTED,
+    REFERENCE,
+    Canvas,
+    both_ends,
+    linear,
+    nice_ticks,
+    shortened,
+)
 
 Floats = NDArray[np.float64]
 DOTS = 1500
@@ -202,33 +215,41 @@ def matrix(shares: Floats, counts: NDArray[np.int64], labels: Sequence[str]) -> 
     """Truth in rows, answers in columns, percent of each class (n, n). Two scales: right answers are green, mistakes
     orange and as dark as the most frequent one, so that few of them are seen beside a full diagonal."""
     classes = len(labels)
-    side = 400.0 if classes <= 12 else 820.0
-    room = 8 + 6.2 * min(14, max(map(len, labels)))
-    cell = (side - room) / classes
+    names = [both_ends(label, 18) for label in labels]
+    room = 10 + 6.0 * max(map(len, names))
+    side = 460.0 if classes <= 12 else WIDE
+    cell = min((side - room - 4) / classes, 46.0 if classes <= 12 else 30.0)
     size = min(11.0, cell * 0.9)
-    canvas = Canvas(side if classes <= 12 else WIDE, side + 14)
+    flat = max(map(len, names)) * 6.2 < cell
+    top, bottom = 18.0, 18 + classes * cell
+    canvas = Canvas(side, bottom + (20 if flat else 12 + 0.9 * size * 0.56 * max(map(len, names))))
     worst = max(5.0, float(np.where(np.eye(classes, dtype=bool), 0.0, shares).max()))
     for row in range(classes):
-        y = 18 + row * cell
-        canvas.text(room - 6, y + cell / 2 + size / 3, shortened(labels[row], 14), anchor="end", size=size, colour=INK)
+        y = top + row * cell
+        canvas.text(
+            room - 6, y + cell / 2 + size / 3, names[row], anchor="end", size=size, colour=INK, title=labels[row]
+        )
         for column in range(classes):
-            number_, share = int(counts[row, column]), float(shares[row, column])
+            samples, share = int(counts[row, column]), float(shares[row, column])
             right, x = row == column, room + column * cell
-            if not number_ and not right:
+            if not samples and not right:
                 continue
             strength = 0.12 + 0.8 * share / 100 if right else 0.1 + 0.75 * share / worst
-            tip = f"{labels[row]} called {labels[column]}: {number_:,} ({share:.1f} %)"
+            tip = f"{labels[row]} called {labels[column]}: {samples:,} ({share:.1f} %)"
             canvas.rect(x + 0.5, y + 0.5, cell - 1, cell - 1, ACCENT if right else ALARM, opacity=strength, title=tip)
             if cell >= 26:
                 text = f"{share:.0f}" if right or share >= 9.95 else f"{share:.1f}"
+                colour = CARD if right and share > 55 else INK
                 canvas.text(
-                    x + cell / 2, y + cell / 2 + 4, text, anchor="middle", size=11, colour=INK, bold=right, title=tip
-                )
-    for column in range(classes):
-        name = shortened(labels[column], 14)
-        if 6.2 * len(name) < cell * 1.05:
-            x = room + (column + 0.5) * cell
-            canvas.text(x, 18 + classes * cell + 14, name, anchor="middle", size=size, colour=INK)
+                    x + cell / 2, y + cell / 2 + 4, text, anchor="middle", size=11, colour=colour, bold=right,
+                    title=tip, rim=False,
+                )  # fmt: skip
+    for column, name in enumerate(names):
+        x = room + (column + 0.5) * cell
+        if flat:
+            canvas.text(x, bottom + 14, name, anchor="middle", size=size, colour=INK)
+        else:
+            canvas.text(x + size / 3, bottom + 8, name, anchor="end", size=size, colour=INK, turn=-65)
     canvas.text(room, 12, "answer →", size=12)
     canvas.text(room - 6, 12, "truth ↓", anchor="end", size=12)
     return canvas.done("confusion matrix")

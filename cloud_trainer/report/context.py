@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cloud_trainer.data import Dataset
 from cloud_trainer.evaluation.comparison import Compared, compare
-from cloud_trainer.evaluation.figures import Judge, answer_of
+from cloud_trainer.evaluation.figures import Judge, answer_of, figure_intervals
 from cloud_trainer.package import Measured
 from cloud_trainer.report.views import ReportData
 from edge_agent.selection import quality_of
@@ -59,7 +59,12 @@ class Context:
         test = self.data.test
         if not both or test is None or not self.judge.family:
             return {}
-        return compare(self.judge, both, test.y, test.groups)
+        found = compare(self.judge, both, test.y, test.groups)
+        if self.answered is not None:  # of the best, every figure has its interval
+            own = found[self.best.variant.id]
+            every = figure_intervals(self.judge, self.answered[0], test.y, test.groups)
+            found[self.best.variant.id] = Compared(every | own.figures, own.to_fp32)
+        return found
 
     def worst_first(self, badness: NDArray[Any], most: int) -> NDArray[np.intp]:
         """The first ``most`` places by ``badness`` (n,), highest first; equals by place."""

@@ -17,7 +17,7 @@ from cloud_trainer.report.style import STYLE
 from cloud_trainer.report.views import ReportData
 
 SECTIONS = (
-    head, gates, variants, collection, labelling, features, architecture, training, validation, robustness, reference,
+    head, gates, collection, labelling, features, architecture, training, validation, robustness, variants, reference,
     cost, lineage,
 )  # fmt: skip
 

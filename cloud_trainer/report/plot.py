@@ -43,7 +43,7 @@ class Plot:
             if whole_x and value != round(value):
                 continue
             self.canvas.line(self.at(value), self.bottom, self.at(value), self.bottom + 4, GRID)
-            place = min(self.at(value), width - 3.1 * len(text))
+            place = min(self.at(value), width - 3.6 * len(text))
             self.canvas.text(place, self.bottom + 16, text, anchor="middle", size=11)
         self.canvas.line(self.left, self.bottom, self.right, self.bottom, GRID)
         if y_name:

@@ -19,7 +19,7 @@ section,.tile{background:var(--card);border:1px solid var(--grid);border-radius:
 section{padding:20px 22px;margin-top:16px}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(180px,1fr));gap:12px;margin-top:18px}
 .tile{padding:13px 16px}.tile b{display:block;font-size:25px;line-height:1.3}
-.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(400px,100%),1fr));gap:20px 28px;align-items:start}
+.pair{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(400px,100%),1fr));gap:20px 28px;align-items:start}
 figure{margin:0 0 6px;min-width:0}svg{display:block;width:100%;height:auto}figcaption{margin-top:6px}
 .keys{display:flex;flex-wrap:wrap;gap:2px 16px;font-size:13px;margin:0 0 4px}
 .key{display:inline-block;width:14px;height:4px;border-radius:2px;margin:0 6px 3px 0}
@@ -28,13 +28,14 @@ table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font
 th{color:var(--muted);font-weight:600;font-size:13px;text-align:left;vertical-align:bottom}
 th,td{padding:6px 14px 6px 0;border-bottom:1px solid var(--grid)}td{vertical-align:top}
 td.n,th.n{text-align:right}td.n{white-space:nowrap}th:last-child,td:last-child{padding-right:0}
-tr.best td{background:var(--calm)}tr.best td:first-child{box-shadow:-8px 0 var(--calm)}td small{color:var(--muted)}
+tr.best td{background:var(--calm)}tr.best td:first-child{box-shadow:-8px 0 var(--calm)}
+.id{white-space:nowrap}td small{color:var(--muted)}
 td.w{overflow-wrap:anywhere;min-width:120px}
 .meter{display:inline-block;width:110px;height:7px;border-radius:4px;background:var(--grid);overflow:hidden}
 .meter i{display:block;height:100%;background:var(--accent)}.meter i.off{background:var(--reference)}
 .warning{border-color:var(--alarm);background:var(--soft)}
 .good{color:var(--accent);font-weight:600}.bad{color:var(--alarm);font-weight:600}.out{color:var(--muted)}
-.gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(104px,1fr));gap:16px 14px}
+.gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(104px,1fr));gap:16px 14px;margin-bottom:12px}
 .gallery.wide{grid-template-columns:repeat(auto-fill,minmax(210px,1fr))}
 .gallery img{width:100%;image-rendering:pixelated;border-radius:6px;display:block;background:var(--grid)}
 .gallery .one>div{font-size:12.5px;line-height:1.35;margin-top:5px;overflow-wrap:anywhere}

@@ -28,9 +28,7 @@ def reference(context: Context) -> str:
         f"Inputs of the {len(columns):,} reference samples; answers are watched too, for each variant.{more} On a "
         f"stream like this, at most one false alarm in {manifest.drift.false_alarm_every:,} samples.{own}"
     )
-    return section(
-        "Export: what devices compare with", f'<div class="gallery wide">{pictures}</div>', note(said), step=7
-    )
+    return section("Export: what devices compare with", f'<div class="gallery wide">{pictures}</div>', note(said))
 
 
 def cost(context: Context) -> str:

@@ -94,5 +94,5 @@ def _networks(context: Context) -> str:
 
 def _verdict(low: float, high: float) -> str:
     if low > 0:
-        return '<span class="good">surely better</span>'
-    return '<span class="bad">surely worse</span>' if high < 0 else '<span class="out">may be chance</span>'
+        return '<span class="good">better</span>'
+    return '<span class="bad">worse</span>' if high < 0 else '<span class="out">may be chance</span>'

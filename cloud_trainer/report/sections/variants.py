@@ -59,7 +59,8 @@ def variants(context: Context) -> str:
     if compared:
         how += "Small print: 95 % bootstrap intervals, of differences paired. "
     how += "Each device times the variants and picks its own."
-    return section("Variants", found_table, _repairs(context), _left_out(context), note(how if metric else _UNKNOWN))
+    said = note(how if metric else _UNKNOWN)
+    return section("Export: variants", found_table, _repairs(context), _left_out(context), said, step=7)
 
 
 _UNKNOWN = "Nobody has measured their quality: there were no samples with their truth."
@@ -73,7 +74,7 @@ def _change(value: float | None, base: float | None) -> str:
 
 def _name(context: Context, id_: str) -> str:
     known = context.data.notes.get(id_)
-    return escape(id_) + ("<br><small>repaired</small>" if known and known.repaired else "")
+    return f"<span class=id>{escape(id_)}</span>" + ("<br><small>repaired</small>" if known and known.repaired else "")
 
 
 def _repairs(context: Context) -> str:

@@ -28,7 +28,27 @@ KINDS = (
     "forecasting", "audio-classification", "text-classification", "recommendation",
 )  # fmt: skip
 FLEET = ("fp32-onnx", "int8-onnx", "int8-arm-onnx", "fp32-litert", "int8-litert")
-WORDS = "ship order late refund broken hello thanks parcel card account when where please invoice the a my it is".split()
+WORDS = [
+    "ship",
+    "order",
+    "late",
+    "refund",
+    "broken",
+    "hello",
+    "thanks",
+    "parcel",
+    "card",
+    "account",
+    "when",
+    "where",
+    "please",
+    "invoice",
+    "the",
+    "a",
+    "my",
+    "it",
+    "is",
+]
 
 
 def classified(rng, n, classes, strength=3.0):
@@ -86,7 +106,17 @@ def problem(kind, *, classes=6, n=1200, seed=0):
             x = np.clip(base[y] * 200 + rng.normal(0, 30, (n, 28, 28)), 0, 255).astype(np.uint8)
             sample = SampleSpec("uint8", (28, 28), "image")
         elif kind.startswith("tabular"):
-            columns = ("age in years", "balance", "day", "a column with quite a long name", "x5", "x6", "x7", "x8", "x9")
+            columns = (
+                "age in years",
+                "balance",
+                "day",
+                "a column with quite a long name",
+                "x5",
+                "x6",
+                "x7",
+                "x8",
+                "x9",
+            )
             x = rng.normal(0, 10, (n, 9)).astype(np.float32)
             x[rng.random(x.shape) < 0.1] = np.nan
             sample = SampleSpec("float32", (9,), "row", columns)
@@ -104,7 +134,11 @@ def problem(kind, *, classes=6, n=1200, seed=0):
     elif kind == "image-anomaly":
         task, labels = "anomaly", ("normal", "scratched surface")
         y = (rng.random(n) < 0.12).astype(np.int64)
-        x = np.clip(rng.normal(120, 12, (n, 24, 32, 3)) + 60 * y[:, None, None, None] * (rng.random((n, 24, 32, 1)) < 0.1), 0, 255)
+        x = np.clip(
+            rng.normal(120, 12, (n, 24, 32, 3)) + 60 * y[:, None, None, None] * (rng.random((n, 24, 32, 1)) < 0.1),
+            0,
+            255,
+        )
         x = x.astype(np.uint8)
         sample, judge = SampleSpec("uint8", (24, 32, 3), "image"), Judge("anomaly", threshold=2.4)
         base = np.exp(rng.normal(0, 0.5, n)) + 1.8 * y
@@ -116,7 +150,9 @@ def problem(kind, *, classes=6, n=1200, seed=0):
         task, labels = "regression", ()
         x = np.empty((n, 5), object)
         columns = ("street", "rooms", "area in m²", "year", "heating")
-        for k, make in enumerate((lambda: "Main st.", lambda: "4", lambda: f"{rng.gamma(9, 9):.1f}", lambda: "1978", lambda: "")):
+        for k, make in enumerate(
+            (lambda: "Main st.", lambda: "4", lambda: f"{rng.gamma(9, 9):.1f}", lambda: "1978", lambda: "")
+        ):
             x[:, k] = [make() for _ in range(n)]
         y = np.exp(rng.normal(12, 0.5, n)).astype(np.float32)
         sample = SampleSpec("str", (5,), "row", columns)
@@ -170,6 +206,12 @@ def made(kind, **options):
     if judge.family == "classes":
         class_counts = {p: tuple(rng.integers(20, 400, len(labels)).tolist()) for p in ("train", "validation", "test")}
     metric = judge.score
+    names = ("noise", "blur", "fog", "contrast", "brightness", "pixelate", "JPEG blocks")
+    falls = [tuple(score - 0.03 * rate * k for k in range(1, 6)) for rate in range(len(names))]
+    rows = (
+        *(RobustRow(name, "from a little to a lot", fall) for name, fall in zip(names, falls, strict=True)),
+        RobustRow("dropout", "2 to 30 % of the pixels", (None,) * 5),
+    )
     return ReportData(
         manifest=manifest(kind, task, sample, labels, tuple(m.variant for m in measured)),
         measured=tuple(measured),
@@ -177,29 +219,47 @@ def made(kind, **options):
         counts=counts,
         class_counts=class_counts,
         findings=(
-            FindingView("duplicate_rows", "warning", "37 rows stand in the file twice; one of each was kept", "train split"),
-            FindingView("constant_columns", "note", "column 'firmware' is the same everywhere and was left out", "data.csv"),
-            FindingView("unreadable", "error", "2 files cannot be read: a/very/long/path/to/an/image/file_000123.png", "data"),
+            FindingView(
+                "duplicate_rows", "warning", "37 rows stand in the file twice; one of each was kept", "train split"
+            ),
+            FindingView(
+                "constant_columns", "note", "column 'firmware' is the same everywhere and was left out", "data.csv"
+            ),
+            FindingView(
+                "unreadable", "error", "2 files cannot be read: a/very/long/path/to/an/image/file_000123.png", "data"
+            ),
         ),
         features=tuple(
             FeatureView(
-                f"{name} of a channel whose name is long" if i == 3 else name, max(0.0, 0.3 * 0.75**i - 0.005), i < 14,
+                f"{name} of a channel whose name is long" if i == 3 else name,
+                max(0.0, 0.3 * 0.75**i - 0.005),
+                i < 14,
                 "helps" if i < 14 else "without it the validation score is as good",
             )
             for i, name in enumerate(f"rolling mean {k}" if k % 2 else f"band {k}" for k in range(22))
-        ),  # fmt: skip
+        ),
         feature_measure="permutation importance on the validation split: points of the score lost.",
         trials=tuple(
             TrialView(
-                f"{family} w{width} d{depth}", int(9e4 * width**1.6 * depth), score - 0.25 / width + 0.01 * rng.normal(),
-                2 if width < 6 else 6, 4000 * width, chosen=(family, width, depth) == ("ds-cnn", 8, 2),
+                f"{family} w{width} d{depth}",
+                int(9e4 * width**1.6 * depth),
+                score - 0.25 / width + 0.01 * rng.normal(),
+                2 if width < 6 else 6,
+                4000 * width,
+                chosen=(family, width, depth) == ("ds-cnn", 8, 2),
                 why="within the budget" if width < 9 else "beyond max_macs",
             )
-            for family in ("ds-cnn", "resnet") for width in (2, 4, 8, 12) for depth in (1, 2)
-        ),  # fmt: skip
+            for family in ("ds-cnn", "resnet")
+            for width in (2, 4, 8, 12)
+            for depth in (1, 2)
+        ),
         networks=(
-            NetworkView("resnet w32", "teacher", 45_200_000, score + 0.008, Interval(score, score - 0.01, score + 0.02, 1200)),
-            NetworkView("ds-cnn w8", "student", 4_512_340, score, Interval(score, score - 0.012, score + 0.012, 1200), 98_000),
+            NetworkView(
+                "resnet w32", "teacher", 45_200_000, score + 0.008, Interval(score, score - 0.01, score + 0.02, 1200)
+            ),
+            NetworkView(
+                "ds-cnn w8", "student", 4_512_340, score, Interval(score, score - 0.012, score + 0.012, 1200), 98_000
+            ),
             NetworkView("ds-cnn w8", "student without teacher", 4_512_340, score - 0.011, None, 98_000),
             NetworkView("gradient-boosted trees", "baseline", None, score - 0.02, None, 0, "scikit-learn, tuned"),
         ),
@@ -207,7 +267,10 @@ def made(kind, **options):
             DifferenceView("student less teacher", Interval(-0.008, -0.014, -0.002, 1200)),
             DifferenceView("student less the same student without teacher", Interval(0.011, 0.003, 0.019, 1200)),
         ),
-        curves=tuple(curve(name, metric, score, seed) for seed, name in enumerate(("teacher", "student", "student without teacher"))),
+        curves=tuple(
+            curve(name, metric, score, seed)
+            for seed, name in enumerate(("teacher", "student", "student without teacher"))
+        ),
         warm=False,
         macs=(45_200_000, 4_512_340),
         test=data,
@@ -215,17 +278,15 @@ def made(kind, **options):
         kind=kind,
         notes={
             "int8-onnx": VariantNote(0.9942),
-            "int8-litert": VariantNote(0.9911, "quantization-aware training, 3 epochs: from 1.8 to 0.3 points below fp32"),
+            "int8-litert": VariantNote(
+                0.9911, "quantization-aware training, 3 epochs: from 1.8 to 0.3 points below fp32"
+            ),
             "weight4-onnx": VariantNote(None, "", ("quantization-aware training: still 2.3 points below fp32",)),
         },
-        robustness=Robustness(
-            "int8-litert", metric, score, 500,
-            tuple(
-                RobustRow(name, "from a little to a lot", tuple(score - 0.03 * rate * k for k in range(1, 6)))
-                for rate, name in enumerate(("noise", "blur", "fog", "contrast", "brightness", "pixelate", "JPEG blocks"))
-            ) + (RobustRow("dropout", "2 to 30 % of the pixels", (None,) * 5),),
-        ),  # fmt: skip
-        reference=np.column_stack([rng.normal(0, 1, 2000), rng.gamma(2, 3, 2000), rng.integers(0, 5, 2000), np.zeros(2000)]),
+        robustness=Robustness("int8-litert", metric, score, 500, rows),
+        reference=np.column_stack(
+            [rng.normal(0, 1, 2000), rng.gamma(2, 3, 2000), rng.integers(0, 5, 2000), np.zeros(2000)]
+        ),
         watched=("mean", "standard deviation", "number of edges in the picture, counted", "constant"),
         values=(0.0, 255.0) if kind.startswith("image") else None,
         cost=("Training took 11 minutes and about 0.013 kWh (estimated).", "An answer takes about 0.2 mJ."),
