@@ -218,7 +218,7 @@ def matrix(shares: Floats, counts: NDArray[np.int64], labels: Sequence[str]) -> 
     names = [both_ends(label, 18) for label in labels]
     room = 10 + 6.0 * max(map(len, names))
     side = 460.0 if classes <= 12 else WIDE
-    cell = min((side - room - 4) / classes, 46.0 if classes <= 12 else 30.0)
+    cell = min((side - room - 4) / classes, 84.0 if classes <= 12 else 30.0)
     size = min(11.0, cell * 0.9)
     flat = max(map(len, names)) * 6.2 < cell
     top, bottom = 18.0, 18 + classes * cell

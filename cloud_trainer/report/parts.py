@@ -48,6 +48,8 @@ def plain(value: float, digits: int = 3) -> str:
     """
     if not math.isfinite(value):
         return "–"
+    if value < 0:
+        return f"−{plain(-value, digits)}"
     size = abs(value)
     if size >= 1e7 or (size and size < 1e-4):
         return f"{value:.{digits - 1}e}"

@@ -13,7 +13,7 @@ from cloud_trainer.report.parts import figure, note, pair, plain
 from cloud_trainer.report.sections.examples import examples
 from cloud_trainer.svg import ACCENT, ALARM
 
-WORST = 8
+WORST = 7
 
 
 def anomalies(context: Context) -> str:

@@ -15,7 +15,7 @@ from cloud_trainer.report.parts import figure, note, pair, shown, table
 from cloud_trainer.report.sections.examples import examples
 from cloud_trainer.svg import ACCENT, ALARM, REFERENCE
 
-WORST, DRAWN, LISTED, PAIRS = 16, 60, 15, 12
+WORST, DRAWN, LISTED, PAIRS = 14, 60, 15, 12
 
 
 def classes(context: Context) -> str:

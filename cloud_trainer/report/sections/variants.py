@@ -19,7 +19,7 @@ BESIDE = {
 
 def variants(context: Context) -> str:
     """The table."""
-    data, metric = context.data, context.metric
+    data, metric = context.data, context.metric if context.score is not None else ""
     if not data.measured:
         return ""
     beside = [n for n in BESIDE.get(metric, ()) if any(n in m.variant.quality for m in data.measured)]
