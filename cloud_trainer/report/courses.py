@@ -59,8 +59,8 @@ def scores(curves: Sequence[CurveView]) -> str:
         kept = [max(v, low) for v in curve.validation_score]
         _line(plot, kept, colour)
         _dashed(plot, [max(v, low) for v in curve.train_score], colour)
-        if kept and np.isfinite(kept[curve.best_epoch if -1 <= curve.best_epoch < len(kept) else -1]):
-            at = curve.best_epoch if 0 <= curve.best_epoch < len(kept) else len(kept) - 1
+        at = curve.best_epoch if 0 <= curve.best_epoch < len(kept) else len(kept) - 1
+        if kept and np.isfinite(kept[at]):
             plot.canvas.dot(plot.at(at + 1), plot.up(kept[at]), colour, title=f"{curve.name}: the epoch that was kept")
     return plot.done("scores by epoch")
 

@@ -42,6 +42,7 @@ td.w{overflow-wrap:anywhere;min-width:120px}
 .said{color:var(--alarm)}code{font-size:12.5px}footer{margin-top:20px;font-size:13px}
 ul{margin:0 0 8px;padding-left:20px}details{margin:4px 0 8px}summary{cursor:pointer;font-weight:600;font-size:14px}
 @media(max-width:640px){main{padding:18px 12px 40px}section{padding:16px 14px}h1{font-size:21px}
-.tiles{grid-template-columns:1fr 1fr}.tile b{font-size:20px}}
+.tiles{grid-template-columns:1fr 1fr}.tile b{font-size:20px}
+figure{overflow-x:auto}svg[viewBox^="0 0 940"]{min-width:640px}}
 @media print{body{background:#fff}section,.tile{break-inside:avoid}}
 """
