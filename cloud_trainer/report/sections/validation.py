@@ -35,13 +35,15 @@ def _figures(context: Context) -> str:
     if len(known) < 2:
         return ""
     found = context.compared.get(context.best.variant.id)
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name in known:
         one = found.figures.get(name) if found else None
         sure = "" if one is None else f"{shown(name, one.low)} – {shown(name, one.high)}"
         rows.append((escape(name_of(name)), shown(name, quality[name]), sure))
     half = -(-len(rows) // 2)
-    header = ("figure", "value", "95 % interval")
+    header: tuple[str, ...] = ("figure", "value", "95 % interval")
+    if not any(row[-1] for row in rows):
+        header, rows = header[:-1], [row[:-1] for row in rows]
     return (
         f'<div class="pair">{table(header, rows[:half])}{table(header, rows[half:])}</div>'
         if len(rows) > 3
