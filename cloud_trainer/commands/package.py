@@ -242,7 +242,7 @@ def profile_of(
     if manifest.task.endswith("classification") and "scores" in ran[0].outputs["test"] and manifest.sample.fixed:
         baselines = {"default": ("test", reference.first)}
         known = None if truth is None else {"default": truth}
-        return profiles(watch_of(manifest, ran[0], "test"), ran, baselines, known, manifest.labels)
+        return profiles(watch_of(manifest, ran, "test"), ran, baselines, known, manifest.labels)
     return watched_answers(manifest, ran, reference.inputs, "test", truth)
 
 
