@@ -31,8 +31,7 @@ def attends(path: Path) -> bool:
         out for node in graph.node if node.op_type == "Constant" for out in node.output
     }
     return any(
-        node.op_type == "Attention"
-        or (node.op_type == "MatMul" and not (set(node.input) & _made_of(graph, constants)))
+        node.op_type == "Attention" or (node.op_type == "MatMul" and not (set(node.input) & _made_of(graph, constants)))
         for node in graph.node
     )
 

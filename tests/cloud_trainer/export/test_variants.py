@@ -146,5 +146,3 @@ def test_recipes_name_each_file_once():
         for transformer in (False, True):
             found = recipes(EVERY, runtime, transformer=transformer)
             assert len({one.file for one in found}) == len({one.id for one in found}) == len(found)
-
-
