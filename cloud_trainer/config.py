@@ -133,6 +133,7 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
     p99_ms: Annotated[float, Meta(ge=0)] = 0.0
     device: str = "raspberry-pi-4"
     embedding: Positive = 32
+    quantiles: tuple[Share, ...] = ()  # of regressions and forecasts, e.g. 0.1, 0.5, 0.9: an interval beside the answer
     search: bool = False
     search_trials: Positive = 9
     search_epochs: Positive = 2  # of the first round; each next one has three times as many for a third of the trials
@@ -154,6 +155,7 @@ class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
     augment: bool = (
         False  # what fits the kind of task: shifts and flips, noise, time and frequency masks, dropped words
     )
+    mirror: bool = False  # images that are mirrored stay what they are
     corrupt: Annotated[float, Meta(ge=0, le=1)] = 0.0  # share of samples that are corrupted: noise, blur, fog, gaps
     clip_norm: Annotated[float, Meta(ge=0)] = 0.0  # of the gradient; 0: unlimited
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 (else fp16) on a GPU, fp32 on a CPU
@@ -177,16 +179,32 @@ class ExportConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """What to export. A variant whose score is more than ``gate_points`` percentage points below its fp32 student's is
     repaired, by quantization-aware training (``qat``) and then by keeping the layers that lose most in float
     (``mixed``), and only then left out, with the reason in the report. ``precisions`` beside fp32: ``int8``, ``fp16``,
-    ``weight8`` and ``weight4`` (weights only). ``prune``: share of the channels that are cut off beforehand."""
+    ``weight8`` and ``weight4`` (weights only); ``int8-reduced``, with weights of 7 bits, is for x86 without VNNI.
+    ``calibration``: how ranges of activations are chosen (``cloud_trainer.quantize.ranges``); ``auto`` measures all.
+    ``prune``: share of the channels that are cut off beforehand."""
 
     runtimes: tuple[Literal["onnxruntime", "litert"], ...] = ("onnxruntime", "litert")
-    precisions: tuple[Literal["int8", "fp16", "weight8", "weight4"], ...] = ("int8",)
+    precisions: tuple[Literal["int8", "int8-reduced", "fp16", "weight8", "weight4"], ...] = ("int8",)
     gate_points: Annotated[float, Meta(gt=0)] = 1.0
     calibration_samples: Positive = 256
+    calibration: Literal["auto", "min-max", "percentile", "mse", "entropy"] = "min-max"
     qat: bool = True
     qat_epochs: Positive = 3
     mixed: bool = True
     prune: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+
+
+class AdviseConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """What ``cloud-trainer advise`` reckons with: how much is asked, how soon the answer must come, for how long, and
+    what energy costs. ``where``: which devices may answer. ``sites``: places that need a device of their own."""
+
+    requests_per_second: Annotated[float, Meta(gt=0)] = 1.0  # of all sites together, on average
+    latency_ms: Annotated[float, Meta(gt=0)] = 1000.0  # of 99 in 100 answers
+    years: Annotated[float, Meta(gt=0)] = 3.0
+    sites: Positive = 1
+    where: Literal["any", "edge", "cloud"] = "any"
+    price_per_kwh: Annotated[float, Meta(ge=0)] = 0.25  # US dollars, like every price of the table
+    train_hours: Annotated[float, Meta(gt=0)] = 24.0  # a training may take at most
 
 
 class RetrainConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -226,6 +244,7 @@ class TaskConfig(Struct, frozen=True, forbid_unknown_fields=True):
     training: TrainingConfig = TrainingConfig()
     distill: DistillConfig = DistillConfig()
     export: ExportConfig = ExportConfig()
+    advise: AdviseConfig = AdviseConfig()
     drift: DriftPolicy = DriftPolicy()
     fleet: FleetPolicy = FleetPolicy()
     retrain: RetrainConfig = RetrainConfig()

@@ -1,103 +1,203 @@
-"""Teacher, then student: from scratch, or from where the parent release's training ended."""
+"""Teachers, then the student that learns from them: from scratch, or from where the parent release's training ended.
+
+What is trained, in this order, each with a checkpoint of its own in the release's work directory, so that a run that
+was killed goes on where it was:
+
+1. every teacher; several are an ensemble, and gradient-boosted trees are one where the kind of task likes them
+2. candidates for the student's architecture, if the task asks for a search
+3. the student, from the softened answers of its teachers
+4. the same student from the labels alone, if the task asks what its teachers were worth
+"""
 
 from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import torch
 from msgspec import Struct
+from torch import nn
 
 from cloud_trainer.config import TaskConfig
-from cloud_trainer.distill import teach
+from cloud_trainer.distill import Teacher, Teaching, teach
 from cloud_trainer.fit import Curve, Encoded, Plan, train
-from cloud_trainer.models.base import build
-from cloud_trainer.models.macs import macs_of
-from cloud_trainer.models.resnet import ResNet, SmallResNet
-from cloud_trainer.models.sizes import widest_within
-from cloud_trainer.objectives import Classes
+from cloud_trainer.hardware import device, macs_within
+from cloud_trainer.kinds import Kind, Prepared
+from cloud_trainer.models import Architecture, Limits, architecture, build, bytes_of, custom, fit_to, macs_of
+from cloud_trainer.objectives import Objective
 from cloud_trainer.progress import Progress, within
 from cloud_trainer.work import work_directory
+from shared.errors import TrainingError
 from shared.files import write_atomic
 
 CHECKPOINT = "checkpoint.pt"
 WARM_SHARE = 0.5  # of the epochs, when the weights are good already
+TEACHERS_END, SEARCH_END, STUDENT_END = 0.45, 0.6, 0.85
+
+
+class Network(Struct, frozen=True, eq=False):
+    """A trained network, in evaluation mode. ``bytes``: of its weights in int8."""
+
+    architecture: Architecture
+    model: nn.Module
+    curve: Curve
+
+    @property
+    def macs(self) -> int:
+        """For one sample."""
+        return macs_of(self.architecture)
+
+    @property
+    def bytes(self) -> int:
+        """Of the weights in int8."""
+        return bytes_of(self.architecture)
 
 
 class Learned(Struct, frozen=True, eq=False):
-    """Both networks in evaluation mode, and how their training went."""
+    """``teachers`` are averaged, ``trees`` among them; ``alone`` is the student without them; ``warm``: the weights of
+    the parent release were gone on with."""
 
-    teacher: SmallResNet
-    student: SmallResNet
-    curves: tuple[Curve, Curve]
-    warm: bool
+    teachers: tuple[Network, ...]
+    student: Network
+    trees: Any = None
+    alone: Network | None = None
+    search: Any = None
+    limits: Limits = Limits()
+    warm: bool = False
 
     @property
     def macs(self) -> tuple[int, int]:
-        """Of teacher and student, for one sample."""
-        return macs_of(self.teacher.architecture), macs_of(self.student.architecture)
+        """Of all teachers together, and of the student, for one sample."""
+        return sum(one.macs for one in self.teachers) + (self.trees.operations if self.trees else 0), self.student.macs
+
+    @property
+    def curves(self) -> tuple[Curve, ...]:
+        """Of every network, in the order of their training."""
+        last = (self.alone.curve,) if self.alone else ()
+        return (*(one.curve for one in self.teachers), self.student.curve, *last)
+
+    def taught(self, x: torch.Tensor) -> np.ndarray[Any, Any]:
+        """What the teachers together answer to encoded samples (n, *input): (n, outputs)."""
+        return teach(_asked(self.teachers, self.trees), x).answers.numpy()
 
 
-def shapes(task: TaskConfig, input_shape: tuple[int, ...], classes: int) -> tuple[ResNet, ResNet]:
-    """Teacher and student for encoded samples of ``input_shape``: (1, H, W), or (H, W, C) for colour.
+class Lesson(Struct, frozen=True, eq=False):
+    """What everything is trained on and with."""
+
+    task: TaskConfig
+    kind: Kind
+    prepared: Prepared
+    objective: Objective
+    data: Encoded
+    validation: Encoded
+    work: Path | None = None
+    stop: Callable[[], bool] | None = None
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of an encoded sample."""
+        return tuple(self.data.x.shape[1:])
+
+
+def learn(lesson: Lesson, *, start: dict[str, Any] | None, progress: Progress) -> Learned:
+    """Train everything. ``start`` is what :func:`load_checkpoint` gave; weights of another shape are not used.
 
     Raises:
-        TrainingError: no student fits into ``mac_share``.
+        TrainingError: no student fits the limits, or a training failed.
+        StoppedError: ``lesson.stop`` said so; the work directory has what is needed to go on.
     """
-    channels, height, width = input_shape
-    teacher = ResNet(
-        input=(channels, height, width),
-        outputs=classes,
-        width=task.model.teacher_width,
-        embedding=task.model.embedding,
-        channels_last=channels != 1,
-    )
-    return teacher, widest_within(teacher, task.model.mac_share * macs_of(teacher))
-
-
-def learn(
-    task: TaskConfig,
-    data: Encoded,
-    validation: Encoded,
-    classes: int,
-    *,
-    start: dict[str, Any] | None,
-    progress: Progress,
-) -> Learned:
-    """Train both. ``start`` is what :func:`load_checkpoint` gave; weights of another shape are not used."""
-    teacher_shape, student_shape = shapes(task, tuple(data.x.shape[1:]), classes)
-    teacher, student = build(teacher_shape, task.seed), build(student_shape, task.seed + 1)
-    assert isinstance(teacher, SmallResNet)
-    assert isinstance(student, SmallResNet)
-    warm = start is not None and start["shapes"] == _names(teacher_shape, student_shape)
-    if start is not None and warm:
-        teacher.load_state_dict(start["teacher"])
-        student.load_state_dict(start["student"])
+    task = lesson.task
+    wanted = teachers_of(lesson)
+    trees = _trees(lesson) if lesson.kind.trees(task, lesson.prepared) else None
+    limits = limits_of(task, sum(macs_of(one) for one in wanted) + (trees.operations if trees else 0))
+    student = None if task.model.search else default_student(lesson, limits)
+    warm = start is not None and student is not None and start["shapes"] == _names(*wanted, student)
     share = WARM_SHARE if warm else 1.0
-    objective = Classes(classes, temperature=task.distill.temperature, teacher_weight=task.distill.teacher_weight)
-    first = train(
-        teacher,
-        data,
-        validation,
-        plan(task, task.training.teacher_epochs, share, len(data.y), task.seed),
-        objective=objective,
-        name="teacher",
-        progress=within(progress, 0.0, 0.55),
-    )
-    second = train(
-        student,
-        data,
-        validation,
-        plan(task, task.training.student_epochs, share, len(data.y), task.seed + 1),
-        objective=objective,
-        teaching=teach([teacher], data.x),
-        name="student",
-        progress=within(progress, 0.55, 1.0),
-    )
-    return Learned(teacher, student, (first, second), warm)
+    states = start["teachers"] if start is not None and warm else [None] * len(wanted)
+    teachers = []
+    for i, (one, state) in enumerate(zip(wanted, states, strict=True)):
+        part = within(progress, TEACHERS_END * i / len(wanted), TEACHERS_END * (i + 1) / len(wanted))
+        name = "teacher" if len(wanted) == 1 else f"teacher {i + 1}"
+        seed = task.seed + (100 * i if i else 0)
+        teachers.append(
+            _train(lesson, one, name, task.training.teacher_epochs, share, seed, progress=part, state=state)
+        )
+    teaching = teach(_asked(teachers, trees), lesson.data.x, feature_weight=lesson.kind.feature_weight(task))
+    found = None
+    if student is None:
+        found = _search(lesson, limits, teaching, within(progress, TEACHERS_END, SEARCH_END))
+        student = found.chosen.architecture
+    part = within(progress, SEARCH_END if found else TEACHERS_END, STUDENT_END if task.distill.compare else 1.0)
+    epochs, seed = task.training.student_epochs, task.seed + 1
+    state = start["student"] if start is not None and warm else None
+    trained = _train(lesson, student, "student", epochs, share, seed, progress=part, state=state, teaching=teaching)
+    alone = None
+    if task.distill.compare:
+        last = within(progress, STUDENT_END, 1.0)
+        alone = _train(lesson, student, "student without teacher", epochs, share, seed, progress=last, state=state)
+    return Learned(tuple(teachers), trained, trees, alone, found, limits, warm)
+
+
+def teachers_of(lesson: Lesson) -> tuple[Architecture, ...]:
+    """The task's own, the family that it names, or what the kind suggests."""
+    model = lesson.task.model
+    shape, outputs = lesson.input_shape, lesson.prepared.outputs
+    usual = lesson.kind.teachers(lesson.task, lesson.prepared, shape)
+    if model.teacher_factory:
+        tokens = lesson.data.x.dtype == torch.int64
+        return (custom(model.teacher_factory, shape, outputs, tokens=tokens),) * model.ensemble
+    if model.teacher != "auto" and usual[0].family != model.teacher:
+        width = {"width": model.teacher_width, "embedding": model.embedding}
+        return (architecture(model.teacher, input=shape, outputs=outputs, **width),) * model.ensemble
+    return usual
+
+
+def students_of(lesson: Lesson) -> tuple[Architecture, ...]:
+    """Families for the student, the first one the default; their widths are to be found."""
+    model = lesson.task.model
+    shape, outputs = lesson.input_shape, lesson.prepared.outputs
+    if model.student_factory:
+        return (custom(model.student_factory, shape, outputs, tokens=lesson.data.x.dtype == torch.int64),)
+    usual = lesson.kind.students(lesson.task, lesson.prepared, shape)
+    if model.student == "auto":
+        return usual
+    named = tuple(one for one in usual if one.family == model.student)
+    return named or (architecture(model.student, input=shape, outputs=outputs, embedding=model.embedding),)
+
+
+def limits_of(task: TaskConfig, teacher_macs: int) -> Limits:
+    """What the student must keep to; the strictest of what the task says."""
+    model = task.model
+    macs = [max(1, int(model.mac_share * teacher_macs))]
+    if model.max_macs:
+        macs.append(model.max_macs)
+    if model.p99_ms:
+        macs.append(max(1, macs_within(model.p99_ms, device(model.device))))
+    return Limits(macs=min(macs), bytes=model.max_bytes)
+
+
+def default_student(lesson: Lesson, limits: Limits) -> Architecture:
+    """The widest of the default family within ``limits``.
+
+    Raises:
+        TrainingError: nothing fits.
+    """
+    first = students_of(lesson)[0]
+    found = fit_to(first, limits)
+    if found is None:
+        least = first.with_depth(1).with_width(1)
+        raise TrainingError(
+            f"no student fits into {limits.macs:,} MACs"
+            + (f" and {limits.bytes:,} bytes" if limits.bytes else "")
+            + f": {least.label} needs {macs_of(least):,} MACs and {bytes_of(least):,} bytes; raise model.mac_share, "
+            "model.teacher_width, model.max_macs or model.max_bytes"
+        )
+    return found
 
 
 def plan(task: TaskConfig, epochs: int, share: float, samples: int, seed: int) -> Plan:
@@ -105,25 +205,82 @@ def plan(task: TaskConfig, epochs: int, share: float, samples: int, seed: int) -
     training = task.training
     steps = -(-samples // training.batch)
     epochs = max(1, round(share * max(epochs, -(-training.minimum_steps // steps))))
-    return Plan(epochs, training.batch, training.learning_rate, training.weight_decay, seed)
+    return Plan(
+        epochs=epochs,
+        batch=training.batch,
+        learning_rate=training.learning_rate,
+        weight_decay=training.weight_decay,
+        seed=seed,
+        patience=training.patience,
+        clip_norm=training.clip_norm,
+        precision=training.precision,
+        compile=training.compile,
+        device=training.device,
+        checkpoint_seconds=training.checkpoint_seconds,
+    )
 
 
-def _names(*found: ResNet) -> str:
+def _train(
+    lesson: Lesson,
+    wanted: Architecture,
+    name: str,
+    epochs: int,
+    share: float,
+    seed: int,
+    *,
+    progress: Progress,
+    state: dict[str, Any] | None = None,
+    teaching: Teaching | None = None,
+) -> Network:
+    model = build(wanted, seed)
+    if state is not None:
+        model.load_state_dict(state)
+    curve = train(
+        model,
+        lesson.data,
+        lesson.validation,
+        plan(lesson.task, epochs, share, len(lesson.data.y), seed),
+        objective=lesson.objective,
+        teaching=teaching,
+        augment=lesson.kind.augment(lesson.task, lesson.prepared),
+        checkpoint=lesson.work / f"{name.replace(' ', '-')}.ckpt" if lesson.work else None,
+        name=name,
+        progress=progress,
+        stop=lesson.stop,
+    )
+    return Network(wanted, model, curve)
+
+
+def _asked(teachers: Sequence[Network], trees: Any) -> list[Teacher]:
+    return [*(one.model for one in teachers), *([trees.answers] if trees is not None else [])]
+
+
+def _trees(lesson: Lesson) -> Any:
+    raise NotImplementedError
+
+
+def _search(lesson: Lesson, limits: Limits, teaching: Teaching, progress: Progress) -> Any:
+    raise NotImplementedError
+
+
+def _names(*found: Architecture) -> str:
     return msgspec.json.encode(found).decode()
 
 
 def save_checkpoint(learned: Learned, release: Path) -> None:
-    """Both networks' weights, into the release's work directory."""
+    """Every network's weights, into the release's work directory; what was kept of the trainings goes."""
     directory = work_directory(release)
     directory.mkdir(parents=True, exist_ok=True)
     document = {
-        "shapes": _names(learned.teacher.architecture, learned.student.architecture),
-        "teacher": learned.teacher.state_dict(),
-        "student": learned.student.state_dict(),
+        "shapes": _names(*(one.architecture for one in learned.teachers), learned.student.architecture),
+        "teachers": [one.model.state_dict() for one in learned.teachers],
+        "student": learned.student.model.state_dict(),
     }
     buffer = io.BytesIO()
     torch.save(document, buffer)
     write_atomic(directory / CHECKPOINT, buffer.getvalue())
+    for path in directory.glob("*.ckpt"):
+        path.unlink(missing_ok=True)
 
 
 def load_checkpoint(release: Path) -> dict[str, Any] | None:
@@ -133,5 +290,5 @@ def load_checkpoint(release: Path) -> dict[str, Any] | None:
         document = torch.load(path, weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
         return None
-    whole = isinstance(document, dict) and {"shapes", "teacher", "student"} <= set(document)
+    whole = isinstance(document, dict) and {"shapes", "teachers", "student"} <= set(document)
     return document if whole else None

@@ -20,7 +20,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from cloud_trainer.evaluate import figures, fit_temperature, held_out, run_batch, run_variant
+from cloud_trainer.evaluation import Judge, answer_of, figures, fit_temperature, held_out, run_batch, run_variant
 from edge_agent.steps import plain
 from shared.drift import HeldOut, ProfileSet, ReferenceProfile, WatchSpec
 from shared.errors import DataError, UsageError
@@ -136,61 +136,84 @@ def measure(
     variant: Variant,
     parts: Mapping[str, NDArray[Any]],
     *,
-    calibrate: tuple[NDArray[Any], NDArray[np.int64]] | None = None,
-    truth: NDArray[np.int64] | None = None,
+    judge: Judge | None = None,
+    calibrate: tuple[NDArray[Any], NDArray[Any]] | None = None,
+    truth: NDArray[Any] | None = None,
+    groups: NDArray[Any] | None = None,
 ) -> Measured:
     """Run ``parts`` (name -> samples) through ``variant``.
 
-    ``calibrate``: samples and classes that the temperature is fitted on. ``truth``: the classes of part ``test``, for
-    the quality.
+    ``calibrate``: samples and classes that the temperature is fitted on. ``truth``: of part ``test``, for the quality,
+    and its ``groups``, where figures go by them.
     """
     if calibrate is not None:
         x, y = calibrate
         logits = run_batch(manifest, release, variant, x)["logits"]
         variant = msgspec.structs.replace(variant, temperature=fit_temperature(logits, y))
     outputs = run_variant(manifest, release, variant, parts)
-    if truth is not None:
-        variant = msgspec.structs.replace(variant, quality=figures(outputs["test"]["scores"], truth))
+    answer = answer_of(manifest.task, outputs["test"]) if truth is not None else None
+    if truth is not None and answer is not None:
+        variant = msgspec.structs.replace(
+            variant, quality=figures(judge or Judge(manifest.task), answer, truth, groups)
+        )
     return Measured(variant, outputs)
 
 
+def watch_of(manifest: Manifest, one: Measured, part: str) -> WatchSpec:
+    """What devices watch of this release. ``one``: any variant, with answers to ``part``, which it was not fitted on;
+    the directions in which a classifier's embedding is watched are those in which these vary.
+
+    Raises:
+        ProfileError: nothing in the answers can be watched.
+    """
+    fields = one.outputs[part]
+    if manifest.task.endswith("classification"):
+        embedding = fields.get("embedding")
+        return WatchSpec.fit(manifest.sample, len(manifest.labels), embedding, pipeline=manifest.pipeline)
+    row = {name: plain(values[0]) for name, values in fields.items()}
+    return WatchSpec.choose((manifest.sample,), row, manifest.task, pipeline=manifest.pipeline)
+
+
 def profiles(
-    sample: SampleSpec,
-    classes: int,
+    watch: WatchSpec,
     measured: Sequence[Measured],
     baselines: Mapping[str, tuple[str, NDArray[Any]]],
-    truth: Mapping[str, NDArray[np.int64]] | None = None,
+    truth: Mapping[str, NDArray[Any]] | None = None,
     labels: Sequence[str] = (),
     *,
-    pipeline: Pipeline | None = None,
+    time_ordered: bool = False,
 ) -> ProfileSet:
     """The drift reference: inputs once, outputs for each variant, for each of ``baselines``: name -> (part that the
-    variants were measured on, its raw samples (n, *shape)). The first must be ``default``; projections are its.
-    ``truth``: the classes of their samples as indices of ``labels``, by name, where they are known; none of them is
-    what the variants were trained on, or how good they were there says nothing. ``pipeline`` tells what rows of text
-    mean.
+    variants were measured on, its raw samples (n, *shape)). ``truth``: of their samples, by name, where it is known:
+    classes as indices of ``labels``, or numbers; none of them is what the variants were trained on, or how good they
+    were there says nothing. ``time_ordered``: samples follow each other as those of a device's stream will.
 
     Raises:
         DataError: a baseline has fewer than 50 samples.
     """
-    first_part = next(iter(baselines.values()))[0]
-    watch = WatchSpec.fit(sample, classes, measured[0].outputs[first_part].get("embedding"), pipeline=pipeline)
     found: dict[str, dict[str, ReferenceProfile]] = {}
     known: dict[str, dict[str, HeldOut]] = {}
     for name, (part, x) in baselines.items():
         if len(x) < REFERENCE_MINIMUM:
             raise DataError(f"baseline {name}: {len(x)} samples; at least {REFERENCE_MINIMUM} are needed")
         inputs = ReferenceProfile.fit(
-            watch.inputs(x), watch.input_names, families=watch.input_families, kinds=watch.input_kinds
+            watch.inputs(x),
+            watch.input_names,
+            time_ordered=time_ordered,
+            families=watch.input_families,
+            kinds=watch.input_kinds,
         )
         found[name] = {"inputs": inputs}
         for one in measured:
             fields = one.outputs[part]
             if truth is not None and name in truth:
-                known.setdefault(name, {})[one.variant.id] = held_out(fields, truth[name], labels)
+                held = held_out(fields, truth[name], labels)
+                if held.known:
+                    known.setdefault(name, {})[one.variant.id] = held
             found[name][one.variant.id] = ReferenceProfile.fit(
-                watch.outputs(fields["scores"], fields.get("embedding")),
+                watch.outputs_of(fields),
                 watch.output_names,
+                time_ordered=time_ordered,
                 families=watch.output_families,
                 kinds=watch.output_kinds,
             )

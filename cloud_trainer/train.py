@@ -4,52 +4,71 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import torch
 from msgspec import Struct
+from numpy.typing import NDArray
 
 import cloud_trainer
-from cloud_trainer.card import card
+from cloud_trainer.compare import answers_of, distances, right
 from cloud_trainer.config import TaskConfig
-from cloud_trainer.data import Dataset, Labelled, Shares, deal, digest, join, load_splits, value_range
+from cloud_trainer.data import (
+    Dataset,
+    Labelled,
+    Shares,
+    Splits,
+    check_data,
+    deal,
+    digest,
+    join,
+    load_splits,
+    stop_if_strict,
+    value_range,
+)
 from cloud_trainer.data.oversample import oversample
-from cloud_trainer.evaluate import best_variant, chance_warning, left_out, right_answers
-from cloud_trainer.export.variants import Student, export_all, open_worker
-from cloud_trainer.features import encode, fit_pipeline, float_warning, sample_spec
+from cloud_trainer.deploy import deploy
+from cloud_trainer.evaluation import Judge, best_variant, chance_warning
+from cloud_trainer.evaluation.numbers import naive_scale
+from cloud_trainer.export.variants import Student, open_worker
+from cloud_trainer.features import float_warning
 from cloud_trainer.fit import Encoded
 from cloud_trainer.gates import GATES_NAME, Gates, better, decide, no_worse, save_gates
-from cloud_trainer.learn import learn, load_checkpoint, save_checkpoint
+from cloud_trainer.kinds import Kind, Prepared, kind_of
+from cloud_trainer.learn import Lesson, learn, load_checkpoint, save_checkpoint
 from cloud_trainer.package import (
-    CARD,
     REFERENCE_MINIMUM,
-    REPORT,
     Measured,
     draft,
     finish,
-    measure,
     profiles,
     staging,
+    watch_of,
     write_golden,
+    write_golden_outputs,
 )
 from cloud_trainer.progress import WARNING, Progress, silent, within
 from cloud_trainer.quantize import calibration_samples
-from cloud_trainer.report import ReportData, report
+from cloud_trainer.story import Story, documents
+from cloud_trainer.work import work_directory
 from shared.errors import DataError, UsageError
 from shared.files import sha256_bytes
 from shared.manifest import Baseline, Lineage, Manifest, load_manifest
+from shared.pipeline.decode import Threshold
 from shared.pipeline.spec import Pipeline
 
 __all__ = ["Labelled", "TrainedRelease", "train_release"]
 
 
 class TrainedRelease(Struct, frozen=True):
-    """What came of it. ``gates`` is there when there was a parent; ``left_out``: variant -> reason; ``warnings`` were
-    told to the progress, too."""
+    """What came of it. ``gates`` is there when there was a parent; ``left_out``: variant -> reason; ``scores``: of
+    teacher, student and the student without its teacher, on the test split; ``warnings`` were told to the progress,
+    too."""
 
     path: Path
     manifest: Manifest
@@ -57,6 +76,8 @@ class TrainedRelease(Struct, frozen=True):
     left_out: dict[str, str]
     seconds: float
     warnings: tuple[str, ...] = ()
+    scores: dict[str, float] = {}
+    macs: dict[str, int] = {}
 
 
 def train_release(
@@ -67,26 +88,30 @@ def train_release(
     parent: Path | None = None,
     labelled: Sequence[Labelled] = (),
     progress: Progress = silent,
+    stop: Callable[[], bool] | None = None,
 ) -> TrainedRelease:
     """Train, distil, export, quantize, measure, and write the release directory ``out``, whole or not at all.
 
     With ``parent``, a release directory, and ``labelled``, samples of devices that drifted: trains on old and new data,
     gives each such device a baseline of its own, and writes ``gates.json`` beside ``out``. A candidate that fails its
-    gates is written too, for people to look at: see ``gates.passed``.
+    gates is written too, for people to look at: see ``gates.passed``. A training that was ended early goes on where it
+    was when it is called again with the same arguments: what it needs for that lies in ``out.work/``.
 
     Raises:
         UsageError: ``out`` exists already and is not empty; there is no data file.
         DataError: the data cannot be used.
         ExportError: a model file could not be made.
+        StoppedError: ``stop`` said so.
     """
     started = time.monotonic()
+    kind = kind_of(task.kind)
     progress("data", 0.0, f"loading {task.name}")
     splits = load_splits(task)
-    sample = sample_spec(splits.train)
-    values = value_range(splits.train.x, "train split")
-    warnings = [text for text in (float_warning(splits.train.x, values),) if text]
-    for text in warnings:
-        progress(WARNING, 0.0, text)
+    warnings = Warnings(progress)
+    findings = check_data(task, splits)
+    stop_if_strict(findings, strict=task.data.strict)
+    for finding in findings:
+        warnings.add(finding.text)
     if len(splits.reference) < REFERENCE_MINIMUM:
         raise DataError(
             f"reference split: {len(splits.reference)} samples; the drift reference needs {REFERENCE_MINIMUM}"
@@ -95,7 +120,7 @@ def train_release(
     if old is not None and version <= old.version:
         raise UsageError(f"version {version} must be above the parent's, {old.version}")
     shares = [deal(part, splits.train, task.retrain.held_out_share, task.seed) for part in labelled]
-    train_data = _with_new(splits.train, shares, task.seed)
+    splits = msgspec.structs.replace(splits, train=_with_new(splits.train, shares, task.seed))
 
     with staging(out) as release, ExitStack() as stack:
         worker = open_worker(task.export.runtimes, progress)
@@ -103,96 +128,147 @@ def train_release(
             stack.enter_context(worker)
         with _threads(task.training.threads, beside=worker is not None):
             start = load_checkpoint(parent) if parent else None
-            pipeline = old.pipeline if old is not None and start is not None else fit_pipeline(train_data)
-            learned = learn(
-                task,
-                _encoded(pipeline, train_data),
-                _encoded(pipeline, splits.validation),
-                len(train_data.labels),
-                start=start,
-                progress=within(progress, 0.03, 0.55),
+            progress("features", 0.02, f"preparing {len(splits.train):,} samples")
+            prepared = kind.prepare(task, splits)
+            values = _values(splits.train.x, warnings)
+            if old is not None and start is not None and prepared.answer == "logits":
+                prepared = msgspec.structs.replace(prepared, pipeline=old.pipeline)
+            work = work_directory(out)
+            work.mkdir(parents=True, exist_ok=True)
+            lesson = Lesson(
+                task=task,
+                kind=kind,
+                prepared=prepared,
+                objective=kind.objective(task, prepared, splits),
+                data=_encoded(kind, task, prepared, splits.train, task.seed),
+                validation=_encoded(kind, task, prepared, splits.validation, task.seed + 1),
+                work=work,
+                stop=stop,
             )
-            calibration = calibration_samples(train_data.x, task.export.calibration_samples, task.seed)
+            learned = learn(lesson, start=start, progress=within(progress, 0.03, 0.55))
+            warnings.told.extend(curve.finding for curve in learned.curves if curve.finding)  # the loop has told them
+            pipeline = kind.finish(task, prepared, learned.student.model, splits)
+            calibration = calibration_samples(splits.train.x, task.export.calibration_samples, task.seed)
             student = Student(
-                model=learned.student,
-                input=learned.student.architecture.input,
+                model=learned.student.model,
+                input=lesson.input_shape,
                 macs=learned.macs[1],
                 name=learned.student.architecture.label,
-                calibration=encode(pipeline, calibration),
+                calibration=prepared.encode(calibration),
             )
-            variants = export_all(student, task.export.runtimes, release, worker, within(progress, 0.55, 0.75))
-
-        manifest = draft(
-            task.name,
-            version,
-            sample=sample,
-            pipeline=pipeline,
-            labels=train_data.labels,
-            variants=variants,
-            lineage=_lineage(task, [*splits.parts().values(), *_all(shares)], old),
-            drift=task.drift,
-            baselines=(
-                Baseline("default"),
-                *(Baseline(s.device, (s.device,)) for s in shares if len(s.held_out) >= REFERENCE_MINIMUM),
-            ),
-        )
-        parts = {"reference": splits.reference.x, "test": splits.test.x}
-        parts |= {share.device: share.held_out.x for share in shares}
-        measured = []
-        for i, variant in enumerate(variants):
-            progress("evaluate", 0.75 + 0.15 * i / len(variants), variant.id)
-            validation = (splits.validation.x, splits.validation.y)
-            measured.append(measure(manifest, release, variant, parts, calibrate=validation, truth=splits.test.y))
-        kept, reasons = _gate(measured, task.export.gate_points)
+            manifest = draft(
+                task.name,
+                version,
+                sample=prepared.sample,
+                pipeline=pipeline,
+                labels=splits.train.labels,
+                variants=(),
+                lineage=_lineage(task, [*splits.parts().values(), *_all(shares)], old),
+                drift=task.drift,
+                baselines=(
+                    Baseline("default"),
+                    *(Baseline(s.device, (s.device,)) for s in shares if len(s.held_out) >= REFERENCE_MINIMUM),
+                ),
+                task=kind.task,
+            )
+            judge = judge_of(task, pipeline, kind.task, splits)
+            parts = {"reference": splits.reference.x, "test": splits.test.x}
+            parts |= {share.device: share.held_out.x for share in shares}
+            deployed = deploy(
+                lesson,
+                student,
+                learned,
+                manifest=manifest,
+                release=release,
+                worker=worker,
+                judge=judge,
+                splits=splits,
+                parts=parts,
+                progress=within(progress, 0.55, 0.9),
+            )
+        kept = deployed.kept
+        manifest = msgspec.structs.replace(manifest, variants=tuple(one.variant for one in kept))
         references = {"default": ("reference", splits.reference.x)}
         references |= {b.name: (b.name, parts[b.name]) for b in manifest.baselines[1:]}
         truth = {"default": splits.reference.y} | {share.device: share.held_out.y for share in shares}
-        profile = profiles(sample, len(manifest.labels), kept, references, truth, manifest.labels)
-        write_golden(release, splits.test.x, kept, "test")
-        chance = chance_warning(_best(manifest, kept).outputs["test"]["index"], splits.test.y, manifest.labels)
-        if chance is not None:
-            warnings.append(chance)
-            progress(WARNING, 0.9, chance)
-
-        gates = _gates(manifest, parent, old, kept, splits.test, shares)
+        profile = profiles(
+            watch_of(manifest, kept[0], "reference"),
+            kept,
+            references,
+            truth,
+            manifest.labels,
+            time_ordered=_ordered(splits.reference) and not shares,
+        )
+        if kind.task.endswith("classification") and manifest.sample.fixed:
+            write_golden(release, splits.test.x, kept, "test")
+        else:
+            write_golden_outputs(release, manifest, {manifest.sample.name: splits.test.x}, kept, "test")
+        best = _best(manifest, kept)
+        if judge.family == "classes":
+            warnings.add(chance_warning(best.outputs["test"]["index"], splits.test.y, manifest.labels))
+        gates = _gates(manifest, parent, old, best, judge, splits.test, shares)
         progress("report", 0.92, "card and report")
         counts = {name: len(part) for name, part in splits.parts().items()}
         counts |= {f"labelled by {s.device}, trained on": len(s.train) for s in shares}
         counts |= {f"labelled by {s.device}, held out": len(s.held_out) for s in shares}
-        data = ReportData(
+        story = Story(
+            task=task,
             manifest=manifest,
-            measured=tuple(kept),
-            left_out=reasons,
+            prepared=prepared,
+            learned=learned,
+            deployed=deployed,
+            best=best,
+            judge=judge,
+            splits=splits,
+            objective=lesson.objective,
+            kind=kind,
+            profile=profile,
             counts=counts,
-            curves=learned.curves,
-            macs=learned.macs,
-            test=splits.test,
-            reference=profile.watch.inputs(splits.reference.x),
-            watched=profile.watch.input_names,
             values=values,
+            findings=findings,
             gates=gates,
-            warm=learned.warm,
-            warnings=tuple(warnings),
+            warnings=tuple(warnings.told),
         )
-        documents = {
-            CARD: card(
-                manifest,
-                [m.variant for m in kept],
-                data=counts,
-                values=values,
-                left_out=reasons,
-                notes=_notes(learned.macs),
-                warnings=warnings,
-            ),
-            REPORT: report(data),
-        }
-        manifest = finish(manifest, release, kept, profile, documents)
+        scores, pages = documents(story)
+        manifest = finish(manifest, release, kept, profile, pages)
     save_checkpoint(learned, out)
     if gates is not None:
         save_gates(gates, out.parent / GATES_NAME)
     seconds = time.monotonic() - started
     progress("done", 1.0, f"{out} in {seconds:.1f} s")
-    return TrainedRelease(out, manifest, gates, reasons, round(seconds, 2), tuple(warnings))
+    macs = dict(zip(("teacher", "student"), learned.macs, strict=True))
+    return TrainedRelease(
+        out, manifest, gates, deployed.left_out, round(seconds, 2), tuple(warnings.told), scores, macs
+    )
+
+
+class Warnings:
+    """What a person should know, told once and kept."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.told: list[str] = []
+
+    def add(self, text: str | None) -> None:
+        """Tell and keep ``text``, if there is one."""
+        if text:
+            self.told.append(text)
+            self._progress(WARNING, 0.0, text)
+
+
+def judge_of(task: TaskConfig, pipeline: Pipeline, manifest_task: str, splits: Splits) -> Judge:
+    """What the figures of this task need to know."""
+    thresholds = [one.threshold for one in pipeline.decode if isinstance(one, Threshold)]
+    scale = 0.0
+    if manifest_task == "forecast":
+        past = np.concatenate([splits.train.x[:1, :, 0].ravel(), splits.train.x[1:, -1, 0]]).astype(np.float64)
+        scale = naive_scale(past)
+    return Judge(
+        manifest_task,
+        threshold=thresholds[0] if thresholds and manifest_task == "anomaly" else None,
+        quantiles=task.model.quantiles if manifest_task in {"regression", "forecast"} else (),
+        scale=scale,
+    )
 
 
 def _with_new(old: Dataset, shares: Sequence[Shares], seed: int) -> Dataset:
@@ -207,8 +283,24 @@ def _all(shares: Sequence[Shares]) -> Iterator[Dataset]:
         yield share.held_out
 
 
-def _encoded(pipeline: Pipeline, data: Dataset) -> Encoded:
-    return Encoded.of(encode(pipeline, data.x), data.y)
+def _encoded(kind: Kind, task: TaskConfig, prepared: Prepared, part: Dataset, seed: int) -> Encoded:
+    x, targets = kind.examples(task, prepared, part, seed)
+    return Encoded.of(prepared.encode(x), targets)
+
+
+def _values(x: NDArray[Any], warnings: Warnings) -> tuple[float, float] | None:
+    """The smallest and the largest value, where samples are numbers."""
+    if x.dtype.kind not in "biuf" or not np.isfinite(x).all():
+        return None
+    values = value_range(x, "train split")
+    if x.ndim > 2:
+        warnings.add(float_warning(x, values))
+    return values
+
+
+def _ordered(part: Dataset) -> bool:
+    """Whether the samples follow each other in time."""
+    return part.times is not None and bool((np.diff(part.times) >= 0).all()) and part.groups is None
 
 
 @contextmanager
@@ -239,22 +331,6 @@ def _lineage(task: TaskConfig, parts: Sequence[Dataset], old: Manifest | None) -
     )
 
 
-def _gate(measured: Sequence[Measured], gate_points: float) -> tuple[list[Measured], dict[str, str]]:
-    """Keep fp32, and int8 that is good enough beside the fp32 of its runtime."""
-    fp32 = {one.variant.runtime: one.variant.quality["accuracy"] for one in measured if one.variant.precision == "fp32"}
-    kept, reasons = [], {}
-    for one in measured:
-        variant = one.variant
-        reason = None
-        if variant.precision == "int8":
-            reason = left_out(variant.quality["accuracy"], fp32[variant.runtime], gate_points)
-        if reason is None:
-            kept.append(one)
-        else:
-            reasons[variant.id] = reason
-    return kept, reasons
-
-
 def _best(manifest: Manifest, kept: Sequence[Measured]) -> Measured:
     chosen = best_variant(msgspec.structs.replace(manifest, variants=tuple(one.variant for one in kept)))
     return next(one for one in kept if one.variant.id == chosen.id)
@@ -264,23 +340,21 @@ def _gates(
     manifest: Manifest,
     parent: Path | None,
     old: Manifest | None,
-    kept: Sequence[Measured],
+    best: Measured,
+    judge: Judge,
     test: Dataset,
     shares: Sequence[Shares],
 ) -> Gates | None:
     """Candidate against parent, each with its best variant; ``None`` without a parent."""
     if parent is None or old is None:
         return None
-    best = _best(manifest, kept)
+    before = answers_of(parent, test.x, test.labels)
+    within_ = float(np.median(distances(judge, before, test.y))) if judge.family == "numbers" else 0.0
     found = [
-        no_worse(right_answers(parent, test.x, test.y, test.labels), best.outputs["test"]["index"] == test.y),
+        no_worse(right(judge, before, test.y, within_), right(judge, best.outputs["test"], test.y, within_)),
     ]
     if shares:
         x, y = (np.concatenate([getattr(share.held_out, field) for share in shares]) for field in "xy")
-        candidate = np.concatenate([best.outputs[share.device]["index"] for share in shares]) == y
-        found.append(better(right_answers(parent, x, y, test.labels), candidate))
+        candidate = [right(judge, best.outputs[one.device], one.held_out.y, within_) for one in shares]
+        found.append(better(right(judge, answers_of(parent, x, test.labels), y, within_), np.concatenate(candidate)))
     return decide(manifest.name, manifest.version, old.version, tuple(found))
-
-
-def _notes(macs: tuple[int, int]) -> list[str]:
-    return [f"The student was distilled from a teacher of {macs[0]:,} MACs and has {macs[1]:,} itself."]

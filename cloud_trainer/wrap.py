@@ -245,26 +245,22 @@ def measured(manifest: Manifest, release: Path, samples: Any, truth: Array | Non
 
 
 def quality_of(manifest: Manifest, fields: Mapping[str, Array], truth: Array) -> dict[str, float]:
-    """Accuracy of a classifier (with log loss and calibration error where it has scores), mean absolute error of
-    numbers; nothing for other tasks. ``truth`` (n,) are class indices, or numbers of the answers' shape.
+    """Figures of a classifier or of numbers (:func:`cloud_trainer.evaluation.figures`), the one
+    that variants are compared by first; nothing for other tasks. ``truth`` (n,) are class indices, or numbers of the
+    answers' shape.
 
     >>> from types import SimpleNamespace
-    >>> quality_of(SimpleNamespace(task="regression"), {"value": np.array([1.0, 3.0])}, np.array([1.0, 2.0]))
-    {'mae': 0.5, 'samples': 2.0}
+    >>> quality_of(SimpleNamespace(task="regression"), {"value": np.array([1.0, 3.0])}, np.array([1.0, 2.0]))["mae"]
+    0.5
     """
-    if manifest.task.endswith("classification"):
-        if "scores" in fields:
-            from cloud_trainer.evaluate import figures
+    from cloud_trainer.evaluation import Judge, answer_of, figures
 
-            return figures(fields["scores"], truth)
+    judge, answer = Judge(manifest.task), answer_of(manifest.task, fields)
+    if answer is not None and judge.family in {"classes", "numbers"}:
+        return figures(judge, answer, truth)
+    if judge.family == "classes":
         right = np.asarray(
             [label == manifest.labels[index] for label, index in zip(fields["label"], truth, strict=True)]
         )
         return {"accuracy": round(float(right.mean()), 6), "samples": float(len(truth))}
-    if manifest.task in {"regression", "forecast"} and fields["value"].dtype.kind == "f":
-        value = fields["value"].astype(np.float64)
-        if value.size != truth.size:
-            raise UsageError(f"y has shape {truth.shape}, but the answers have {value.shape}")
-        gap = np.abs(value.reshape(truth.shape) - truth)
-        return {"mae": float(f"{gap.mean():.6g}"), "samples": float(len(truth))}
     return {}

@@ -31,6 +31,7 @@ from cloud_trainer.package import (
     finish,
     profiles,
     staging,
+    watch_of,
     watched_answers,
     write_golden_outputs,
 )
@@ -241,8 +242,7 @@ def _profile(
     if manifest.task.endswith("classification") and "scores" in ran[0].outputs["test"] and manifest.sample.fixed:
         baselines = {"default": ("test", reference.first)}
         known = None if truth is None else {"default": truth}
-        classes, pipeline = len(manifest.labels), manifest.pipeline
-        return profiles(manifest.sample, classes, ran, baselines, known, manifest.labels, pipeline=pipeline)
+        return profiles(watch_of(manifest, ran[0], "test"), ran, baselines, known, manifest.labels)
     return watched_answers(manifest, ran, reference.inputs, "test", truth)
 
 

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cloud_trainer.export.to_onnx import quiet
+from cloud_trainer.export.to_onnx import quiet, zeros
 from shared.errors import ExportError, one_line
 
 WORKER = Path(__file__).with_name("tflite_worker.py")
@@ -52,8 +52,8 @@ class TfliteWorker:
             self._log.close()
             raise ExportError(f"{python}: the TFLite exporter cannot be started: {error.strerror}") from error
 
-    def convert(self, request: dict[str, Any]) -> None:
-        """Send one request (see ``tflite_worker.py``) and wait until its files are written.
+    def convert(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Send one request (see ``tflite_worker.py``), wait until its files are written, and return its answer.
 
         Raises:
             ExportError: with the last meaningful line of what the worker said.
@@ -67,7 +67,7 @@ class TfliteWorker:
             self._process.stdin.flush()
         except OSError as error:
             raise ExportError(f"the TFLite exporter ended early: {self._last_words()}") from error
-        self._expect("done", CONVERT_SECONDS)
+        return self._expect("done", CONVERT_SECONDS)
 
     def close(self) -> None:
         """End the worker. Its files are whole once :meth:`convert` returned, and its own way out takes seconds."""
@@ -86,12 +86,13 @@ class TfliteWorker:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _expect(self, key: str, seconds: float) -> None:
-        document = json.loads(self._line(seconds))
+    def _expect(self, key: str, seconds: float) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self._line(seconds))
         if "error" in document:
             raise ExportError(f"TFLite export failed: {document['error']}")
         if key not in document:
             raise ExportError(f"the TFLite exporter said {document}; expected {key!r}")
+        return document
 
     def _line(self, seconds: float) -> bytes:
         assert self._process.stdout is not None
@@ -116,20 +117,18 @@ class TfliteWorker:
 
 
 def save_program(model: nn.Module, shape: tuple[int, ...], path: Path, *, tokens: bool = False) -> None:
-    """``model`` as a ``torch.export`` program with a static batch of one, which is what the worker reads; ``tokens``:
-    samples are int64 ids.
+    """``model`` as a ``torch.export`` program with a static batch of one, which is what the worker reads.
 
     Raises:
         ExportError: torch cannot capture the model.
     """
     try:
         with quiet("torch.export"):
-            sample = torch.zeros(1, *shape, dtype=torch.int64 if tokens else torch.float32)
-            torch.export.save(torch.export.export(model, (sample,)), path)
+            torch.export.save(torch.export.export(model, (zeros(shape, 1, tokens=tokens),)), path)
     except Exception as error:  # torch.export raises whatever tracing raises
         raise ExportError(f"torch.export failed: {one_line(error)}") from error
 
 
-def save_calibration(x: NDArray[np.float32], path: Path) -> None:
+def save_calibration(x: NDArray[Any], path: Path) -> None:
     """Encoded samples (n, *input shape) for the worker."""
     np.savez(path, x=x)

@@ -1,41 +1,61 @@
-"""Every file that a student becomes: fp32 and int8, for ONNX Runtime and LiteRT."""
+"""Every file that a student becomes, for ONNX Runtime and LiteRT."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import msgspec
 import numpy as np
+import torch
 from msgspec import Struct
 from numpy.typing import NDArray
 from torch import nn
 
+from cloud_trainer.config import ExportConfig
 from cloud_trainer.export.environment import exporter_python, unsupported
 from cloud_trainer.export.fold import folded
+from cloud_trainer.export.recipes import Recipe, recipes
 from cloud_trainer.export.specs import onnx_specs, tflite_specs
-from cloud_trainer.export.to_onnx import INPUT, OUTPUTS, export_onnx
+from cloud_trainer.export.to_onnx import INPUT, export_onnx, zeros
 from cloud_trainer.export.to_tflite import TfliteWorker, save_calibration, save_program
 from cloud_trainer.progress import Progress
-from cloud_trainer.quantize import quantize_onnx
+from cloud_trainer.quantize.onnx_static import Activations, quantize_onnx
+from cloud_trainer.quantize.onnx_weights import attends, quantize_dynamic, quantize_weights, to_fp16
+from cloud_trainer.quantize.ranges import Observed, Ranges
 from edge_agent.backends import available
 from shared.errors import ExportError
 from shared.manifest import TensorSpec, Variant, reference_file
 
-ARM = ("aarch64", "arm64")
+EMBEDDING = "embedding"
 
 
 class Student(Struct, frozen=True, eq=False):
-    """What is exported: the network, its input (without the batch), MACs, name, and samples to find ranges with."""
+    """What is exported: the network, its input (without the batch), MACs, name, and encoded samples (n, *input) to find
+    ranges with. ``tokens``: they are int64 ids instead of float32. ``answer``: what the first output is called; the
+    second, where there is one, is ``embedding``."""
 
     model: nn.Module
     input: tuple[int, ...]
     macs: int
     name: str
-    calibration: NDArray[np.float32]
+    calibration: NDArray[Any]
+    tokens: bool = False
+    answer: str = "logits"
+
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what the network gives, in its order: the answer, ``embedding``, then ``output2``, ..."""
+        was = self.model.training
+        try:
+            with torch.no_grad():
+                found = self.model.eval()(zeros(self.input, 2, tokens=self.tokens))
+        finally:
+            self.model.train(was)
+        count = 1 if isinstance(found, torch.Tensor) else len(found)
+        return (self.answer, EMBEDDING, *(f"output{i}" for i in range(2, count)))[:count]
 
 
 def open_worker(runtimes: Sequence[str], progress: Progress) -> TfliteWorker | None:
@@ -58,7 +78,7 @@ def open_worker(runtimes: Sequence[str], progress: Progress) -> TfliteWorker | N
 
 
 def export_all(
-    student: Student, runtimes: Sequence[str], release: Path, worker: TfliteWorker | None, progress: Progress
+    student: Student, config: ExportConfig, release: Path, worker: TfliteWorker | None, progress: Progress
 ) -> list[Variant]:
     """Write ``release/variants/*``; both runtimes at once, for the TFLite worker is a process of its own. The variants
     have no quality yet.
@@ -66,78 +86,179 @@ def export_all(
     Raises:
         ExportError: a file could not be made.
     """
-    model = folded(student.model)
-    variants: list[Variant] = []
     with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(1) as pool:
+        # the graph says whether it is a transformer, so ONNX is made even where only TFLite is asked for
+        probe = Path(directory) / "probe.onnx"
+        model = folded(student.model)
+        export_onnx(model, student.input, probe, tokens=student.tokens, outputs=student.outputs())
+        transformer = attends(probe)
+        sources = Sources(Path(directory), probe)
+        made: list[Variant] = []
         tflite: Future[list[Variant]] | None = None
         if worker is not None:
-            program, calibration = Path(directory) / "student.pt2", Path(directory) / "calibration.npz"
-            save_program(model, student.input, program)
-            save_calibration(student.calibration, calibration)
-            tflite = pool.submit(_tflite, student, release, worker, program, calibration)
-        if "onnxruntime" in runtimes:
+            save_program(model, student.input, sources.program, tokens=student.tokens)
+            save_calibration(student.calibration, sources.calibration)
+            wanted = recipes(config.precisions, "litert", transformer=transformer)
+            tflite = pool.submit(_all_tflite, student, wanted, sources, release, worker)
+        if "onnxruntime" in config.runtimes:
             progress("export", 0.3, "ONNX")
-            variants += _onnx(student, model, release)
+            for recipe in recipes(config.precisions, "onnxruntime", transformer=transformer):
+                made.append(make_onnx(student, recipe, probe, release))
         if tflite is not None:
             progress("export", 0.6, "TFLite")
-            variants += tflite.result()
-    progress("export", 1.0, ", ".join(variant.id for variant in variants))
-    return variants
-
-
-def _onnx(student: Student, model: nn.Module, release: Path) -> list[Variant]:
-    fp32 = release / "variants" / "fp32.onnx"
-    export_onnx(model, student.input, fp32)
-    made = [_variant(student, "fp32-onnx", "onnxruntime", "fp32", release, fp32, onnx_specs(fp32))]
-    kinds: tuple[tuple[str, Literal["uint8", "int8"], tuple[str, ...]], ...] = (
-        ("int8-onnx", "uint8", ()),
-        ("int8-arm-onnx", "int8", ARM),
-    )
-    for id_, activations, meant_for in kinds:
-        path = release / "variants" / f"{id_.removesuffix('-onnx')}.onnx"
-        quantize_onnx(fp32, path, student.calibration, activations=activations, input_name=INPUT)
-        made.append(_variant(student, id_, "onnxruntime", "int8", release, path, onnx_specs(path), meant_for))
+            made += tflite.result()
+    progress("export", 1.0, ", ".join(variant.id for variant in made))
     return made
 
 
-def _tflite(student: Student, release: Path, worker: TfliteWorker, program: Path, calibration: Path) -> list[Variant]:
-    fp32, int8 = (release / "variants" / f"{precision}.tflite" for precision in ("fp32", "int8"))
-    worker.convert(
-        {
-            "program": str(program),
-            "shape": [1, *student.input],
-            "calibration": str(calibration),
-            "fp32": str(fp32),
-            "int8": str(int8),
-        }
-    )
-    return [
-        _variant(student, "fp32-litert", "litert", "fp32", release, fp32, tflite_specs(fp32)),
-        _variant(student, "int8-litert", "litert", "int8", release, int8, tflite_specs(int8)),
-    ]
+class Sources(Struct, frozen=True):
+    """Files that the variants of one network are made from, in a working directory."""
+
+    directory: Path
+    onnx: Path
+
+    @property
+    def program(self) -> Path:
+        """What the TFLite worker converts."""
+        return self.directory / "student.pt2"
+
+    @property
+    def calibration(self) -> Path:
+        """What it finds ranges with."""
+        return self.directory / "calibration.npz"
+
+    @property
+    def tflite(self) -> Path:
+        """What it made."""
+        return self.directory / "fp32.tflite"
 
 
-def _variant(
+def make_onnx(
     student: Student,
-    id_: str,
-    runtime: str,
-    precision: str,
+    recipe: Recipe,
+    fp32: Path,
     release: Path,
-    path: Path,
-    specs: tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]],
-    meant_for: tuple[str, ...] = (),
+    *,
+    ranges: Ranges | None = None,
+    leave: Sequence[str] = (),
 ) -> Variant:
+    """One file for ONNX Runtime from ``fp32``, the network's ONNX file. ``ranges`` of a static recipe (none: extremes);
+    ``leave``: nodes that stay in float.
+
+    Raises:
+        ExportError: it could not be made.
+    """
+    path = release / "variants" / recipe.file
+    write_onnx(recipe, fp32, path, {INPUT: student.calibration}, ranges=ranges, leave=leave)
+    return describe(student, recipe, release, onnx_specs(path))
+
+
+def write_onnx(
+    recipe: Recipe,
+    fp32: Path,
+    path: Path,
+    samples: Mapping[str, NDArray[Any]],
+    *,
+    ranges: Ranges | None = None,
+    leave: Sequence[str] = (),
+) -> None:
+    """The file alone, from any ``fp32`` ONNX file whose inputs take ``samples``.
+
+    Raises:
+        ExportError: it could not be made.
+    """
+    match recipe.scheme:
+        case "float":
+            path.write_bytes(fp32.read_bytes())
+        case "dynamic":
+            quantize_dynamic(fp32, path, leave=leave)
+        case "fp16":
+            to_fp16(fp32, path)
+        case "weight8" | "weight4":
+            quantize_weights(fp32, path, 8 if recipe.scheme == "weight8" else 4, leave=leave)
+        case "static" | "static-signed" | "static-reduced":
+            activations: Activations = "int8" if recipe.scheme == "static-signed" else "uint8"
+            quantize_onnx(
+                fp32,
+                path,
+                samples,
+                activations=activations,
+                ranges=ranges,
+                leave=leave,
+                reduce_range=recipe.scheme == "static-reduced",
+            )
+
+
+def _all_tflite(
+    student: Student, wanted: Sequence[Recipe], sources: Sources, release: Path, worker: TfliteWorker
+) -> list[Variant]:
+    worker.convert({"program": str(sources.program), "fp32": str(sources.tflite)})
+    return [make_tflite(student, recipe, sources, release, worker) for recipe in wanted]
+
+
+def make_tflite(
+    student: Student,
+    recipe: Recipe,
+    sources: Sources,
+    release: Path,
+    worker: TfliteWorker,
+    *,
+    ranges: Ranges | None = None,
+    leave: Sequence[str] = (),
+) -> Variant:
+    """One file for LiteRT from ``sources.tflite``; like :func:`make_onnx`, ``leave`` being operations' output tensors.
+
+    Raises:
+        ExportError: it could not be made.
+    """
+    path = release / "variants" / recipe.file
+    if recipe.scheme == "float":
+        path.write_bytes(sources.tflite.read_bytes())
+    else:
+        worker.convert(
+            {
+                "fp32": str(sources.tflite),
+                "out": str(path),
+                "recipe": recipe.scheme,
+                "calibration": str(sources.calibration),
+                "ranges": ranges,
+                "leave": list(leave),
+            }
+        )
+    return describe(student, recipe, release, tflite_specs(path))
+
+
+def observe_tflite(worker: TfliteWorker, sources: Sources) -> dict[str, Observed]:
+    """What every tensor of the TFLite file held."""
+    out = sources.directory / "observed.npz"
+    worker.convert({"fp32": str(sources.tflite), "calibration": str(sources.calibration), "observe": str(out)})
+    with np.load(out, allow_pickle=False) as file:
+        rows = zip(file["name"].tolist(), file["low"], file["high"], file["values"], strict=True)
+        return {name: Observed(float(a), float(b), v[~np.isnan(v)]) for name, a, b, v in rows}
+
+
+def describe(
+    student: Student,
+    recipe: Recipe,
+    release: Path,
+    specs: tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]],
+) -> Variant:
+    """The manifest's entry of a file that lies in ``release``, under roles instead of the file's own names.
+
+    Raises:
+        ExportError: the file has other tensors than the network.
+    """
     return Variant(
-        id=id_,
-        runtime=runtime,
-        precision=precision,
+        id=recipe.id,
+        runtime=recipe.runtime,
+        precision=recipe.precision,
         student=student.name,
-        file=reference_file(release, path.relative_to(release).as_posix()),
+        file=reference_file(release, f"variants/{recipe.file}"),
         inputs=_renamed(specs[0], (INPUT,)),
-        outputs=_renamed(specs[1], OUTPUTS),
+        outputs=_renamed(specs[1], student.outputs()),
         macs=student.macs,
         quality={},
-        meant_for=meant_for,
+        meant_for=recipe.meant_for,
     )
 
 

@@ -7,16 +7,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from msgspec import Struct
 from numpy.typing import NDArray
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from cloud_trainer.config import TaskConfig
-from cloud_trainer.data import Splits
+from cloud_trainer.data import Dataset, Splits
+from cloud_trainer.distill import Teacher, teach
 from cloud_trainer.models.base import Architecture
 from cloud_trainer.objectives import Objective
 from shared.manifest import SampleSpec
@@ -90,6 +92,36 @@ class Kind(ABC):
     @abstractmethod
     def students(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
         """Families to choose the student from, the default first; their widths are set by the budget."""
+
+    def examples(
+        self, task: TaskConfig, prepared: Prepared, part: Dataset, seed: int
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Raw samples and targets that the network learns of ``part`` (train or validation): what the part has, unless
+        the kind makes some up."""
+        del task, seed
+        return part.x, prepared.targets(part.y)
+
+    def finish(self, task: TaskConfig, prepared: Prepared, student: nn.Module, splits: Splits) -> Pipeline:
+        """The release's pipeline, where some of it can only be fitted once there is a student (in evaluation mode)."""
+        del task, student, splits
+        return prepared.pipeline
+
+    def feature_weight(self, task: TaskConfig) -> float:
+        """How much a student is drawn towards its teacher's embedding."""
+        return task.distill.feature_weight
+
+    def graded(
+        self, prepared: Prepared, models: Sequence[Teacher], splits: Splits, part: Dataset
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """What ``models`` together answer to ``part``, and what would be right: both as the objective's ``score`` takes
+        them."""
+        del splits
+        return teach(models, torch.from_numpy(prepared.encode(part.x))).answers.numpy(), prepared.targets(part.y)
+
+    def trees(self, task: TaskConfig, prepared: Prepared) -> bool:
+        """Whether gradient-boosted trees on the encoded samples are worth a try, as teacher and as student."""
+        del task, prepared
+        return False
 
     def augment(self, task: TaskConfig, prepared: Prepared) -> Augment | None:
         """How training samples are altered; ``None``: not at all."""

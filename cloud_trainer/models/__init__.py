@@ -1,8 +1,8 @@
 """The zoo: small networks, a family a file, each a frozen :class:`~cloud_trainer.models.base.Architecture`.
 
-    student = architecture("ds-cnn", input=(1, 28, 28), outputs=10)
-    student = fit_to(student, Limits(macs=5_000_000, bytes=150_000))
-    model = build(student, seed=0)                   # model(x) -> (answer, embedding)
+student = architecture("ds-cnn", input=(1, 28, 28), outputs=10)
+student = fit_to(student, Limits(macs=5_000_000, bytes=150_000))
+model = build(student, seed=0)                   # model(x) -> (answer, embedding)
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from shared.errors import UsageError
 
 __all__ = [
     "FAMILIES",
-    "Architecture",
     "AnyArchitecture",
+    "Architecture",
     "Autoencoder",
     "Bag",
     "Cnn1d",

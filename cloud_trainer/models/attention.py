@@ -1,7 +1,8 @@
 """A small encoder of transformer blocks (Vaswani et al. 2017, arXiv 1706.03762; normalised first, Xiong et al. 2020,
 arXiv 2002.04745) on ``scaled_dot_product_attention``, which is FlashAttention where the GPU has it.
 
-For token ids (length,) of which 0 is padding, and for windows of sensors (time, channels), ``patch`` time steps a token.
+For token ids (length,) of which 0 is padding, and for windows of sensors (time, channels), ``patch`` time steps a
+token.
 """
 
 from __future__ import annotations
@@ -136,6 +137,6 @@ class PatchTransformer(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(n, time, channels) float32 -> answer and embedding."""
         x = x[:, x.shape[1] - self.tokens * self.patch :]
-        x = x.unflatten(1, (self.tokens, self.patch)).flatten(2)
+        x = x.reshape(-1, self.tokens, self.patch * x.shape[2])
         answer, embedding = self.head(self.encoder(self.project(x)).mean(1))
         return answer, embedding

@@ -41,7 +41,9 @@ class Autoencoder(PictureArchitecture, frozen=True, kw_only=True, tag="autoencod
             TrainingError: ``outputs`` is not the number of values of a sample.
         """
         if self.outputs != math.prod(self.input):
-            raise TrainingError(f"autoencoder answers with its input: {math.prod(self.input)} values, not {self.outputs}")
+            raise TrainingError(
+                f"autoencoder answers with its input: {math.prod(self.input)} values, not {self.outputs}"
+            )
         return Redrawer(self)
 
 

@@ -159,7 +159,8 @@ def _try(architecture: Custom, model: nn.Module) -> Any:
     if not isinstance(answer, Tensor) or tuple(answer.shape) != (2, architecture.outputs):
         what = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
         raise UsageError(
-            f"{architecture.factory}: its network answers a batch of 2 with {what}; expected (2, {architecture.outputs})"
+            f"{architecture.factory}: its network answers a batch of 2 with {what}; "
+            f"expected (2, {architecture.outputs})"
         )
     if embedding is not None and (not isinstance(embedding, Tensor) or embedding.ndim != 2 or len(embedding) != 2):
         raise UsageError(f"{architecture.factory}: its network's second output must be an embedding (n, e)")

@@ -28,7 +28,10 @@ class DsCnn(PictureArchitecture, frozen=True, kw_only=True, tag="ds-cnn"):
 def separable(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     """Depthwise, then pointwise, each with batch normalisation and ReLU."""
     return nn.Sequential(
-        *convolution(inputs, inputs, stride, groups=inputs), nn.ReLU(), *convolution(inputs, outputs, kernel=1), nn.ReLU()
+        *convolution(inputs, inputs, stride, groups=inputs),
+        nn.ReLU(),
+        *convolution(inputs, outputs, kernel=1),
+        nn.ReLU(),
     )
 
 

@@ -8,7 +8,7 @@ the moving average and one for what is left.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,8 @@ class LinearForecast(Architecture, frozen=True, kw_only=True, tag="linear-foreca
     width: int = 1
     method: Literal["nlinear", "dlinear"] = "nlinear"
     average: int = 25
+    max_width: ClassVar[int] = 1
+    max_depth: ClassVar[int] = 1
 
     @property
     def label(self) -> str:

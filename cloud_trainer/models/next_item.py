@@ -17,9 +17,9 @@ from cloud_trainer.models.tokens import TokenArchitecture, mean_of_tokens
 
 
 class NextItem(TokenArchitecture, frozen=True, kw_only=True, tag="next-item"):
-    """Samples are ids (history,), oldest first, 0 in front where the history is short; item ``i`` of the ``outputs`` has
-    the id ``i + 1``. ``tied``: the places of items are those that scores are made with. The embedding has ``width``
-    numbers."""
+    """Samples are ids (history,), oldest first, 0 in front where the history is short; item ``i`` of the ``outputs``
+    has the id ``i + 1``. ``depth``: dense layers, or transformer blocks. ``tied``: the places of items are those that
+    scores are made with. The embedding has ``width`` numbers."""
 
     width: int = 32
     mix: Literal["pool", "transformer"] = "pool"
@@ -48,8 +48,10 @@ class ItemNetwork(nn.Module):
         nn.init.normal_(self.table.weight, std=width**-0.5)
         if architecture.mix == "transformer":
             self.encoder = Encoder(architecture.input[0], width, architecture.depth, architecture.heads)
+        dense = architecture.depth if architecture.mix == "pool" else 1
         self.point = nn.Sequential(
-            nn.Linear(2 * width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)
+            *(layer for _ in range(dense) for layer in (nn.Linear(2 * width, 2 * width), nn.ReLU())),
+            nn.Linear(2 * width, width),
         )
         if architecture.tied:
             self.bias = nn.Parameter(torch.zeros(architecture.outputs))

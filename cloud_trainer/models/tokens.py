@@ -32,7 +32,7 @@ class Bag(TokenArchitecture, frozen=True, kw_only=True, tag="bag"):
 
 
 def mean_of_tokens(x: Tensor, there: Tensor) -> Tensor:
-    """(n, length, width) -> (n, width), the mean over tokens where ``there`` (n, length) is 1; 0 where there are none."""
+    """(n, length, width) -> (n, width): mean of the tokens where ``there`` (n, length) is 1; 0 where there are none."""
     weight = there.unsqueeze(2)
     return (x * weight).sum(1) / weight.sum(1).clamp(min=1.0)
 

@@ -193,6 +193,10 @@ def gather(specs: Sequence[TensorSpec], feeds: Mapping[str, Array], where: str) 
         if values.ndim != len(shape) or any(b is not None and a != b for a, b in zip(values.shape, shape, strict=True)):
             raise BackendError(f"{where}: {spec.name} is {_text(shape)}, but was given {_text(values.shape)}")
         wanted = real_dtype(spec)
+        if (
+            values.dtype.kind == wanted.kind == "i" and values.dtype != wanted
+        ):  # token ids: int64 in ONNX, int32 in TFLite
+            values = values.astype(wanted) if (values.astype(wanted) == values).all() else values
         if values.dtype != wanted and not (spec.dtype == TEXT and values.dtype.kind in "UT"):
             raise BackendError(f"{where}: {spec.name} is {wanted}, but was given {values.dtype}")
         if spec.batch:

@@ -88,13 +88,13 @@ class WatchSpec:
             classes: number of scores of an answer.
             embedding: (n, E) of samples that the model was not trained on, or None if it has none.
             projections: principal directions to watch; fewer where the embedding has fewer that vary.
-            pipeline: ``Manifest.pipeline``, for what text means.
+            pipeline: ``Manifest.pipeline``, for the vocabulary of a model that takes text.
 
         Raises:
             ProfileError: the embedding is no finite table.
         """
-        first = watch_input(sample, pipeline=pipeline)
-        return cls((first,), (ClassWatch(classes, *principal(embedding, projections)),))
+        answers = ClassWatch(classes, *principal(embedding, projections))
+        return cls((watch_input(sample, pipeline=pipeline),), (answers,))
 
     @classmethod
     def choose(

@@ -11,7 +11,10 @@ from msgspec import Struct
 
 from shared.pipeline.anomaly import AnomalyScore
 from shared.pipeline.answers import Actions, Labels, Payload, Round, Units, Value
+from shared.pipeline.bands import BandPower, Envelope
 from shared.pipeline.boxes import Boxes
+from shared.pipeline.branches import Concatenate
+from shared.pipeline.channels import Magnitude, Rates
 from shared.pipeline.colour import ChannelOrder, Grayscale
 from shared.pipeline.columns import Choose, Combine, Parse
 from shared.pipeline.forecasts import Inverse
@@ -26,6 +29,7 @@ from shared.pipeline.scores import Argmax, Normalize, Sigmoid, Softmax, Threshol
 from shared.pipeline.series import Difference, Lags, Rolling
 from shared.pipeline.signals import Detrend, Resample, Window
 from shared.pipeline.spectra import LogMel, Mfcc
+from shared.pipeline.summary import Correlations, Summary
 from shared.pipeline.tables import EmbeddingIndex, Impute, OneHot, Ordinal
 from shared.pipeline.text import CleanText, HashedNgrams, Tokens
 
@@ -37,16 +41,18 @@ Preprocess = (
     # images
     | Resize | Crop | Pad | Grayscale | ChannelOrder
     # sound and vibration
-    | Resample | Window | Detrend | LogMel | Mfcc
+    | Resample | Window | Detrend | LogMel | Mfcc | BandPower | Envelope
     # time series
-    | Lags | Difference | Rolling
+    | Lags | Difference | Rolling | Rates | Magnitude | Summary | Correlations
     # text
     | CleanText
+    # several of these side by side
+    | Concatenate
     # shapes and types, where a later operation needs another
     | AddChannel | Layout | Reshape | Cast
 )  # fmt: skip
 Encode = (
-    OneHot | Ordinal | EmbeddingIndex | Tokens | HashedNgrams
+    OneHot | Ordinal | EmbeddingIndex | Tokens | HashedNgrams | Concatenate
     | AddChannel | Layout | Reshape | Cast
     # what was encoded may be scaled, too
     | Scale | Standardize | Clip | ChannelOrder | Choose | Piecewise

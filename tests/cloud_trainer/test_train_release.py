@@ -238,7 +238,8 @@ def test_floats_without_meaning_are_warned_of_everywhere(tmp_path):
     told = [text for stage, _, text in stages if stage == "warning"]
     assert told == list(trained.warnings)
     assert told[0].startswith("x is float: devices must send float32 in the same range, found ")
-    assert told[1].startswith("no better than chance: right on ")
+    assert told[1].startswith("teacher: no learning: ")
+    assert told[-1].startswith("no better than chance: right on ")
     card, page = (html.unescape((trained.path / name).read_text()) for name in ("card.md", "report.html"))
     for text in told:
         assert text in card

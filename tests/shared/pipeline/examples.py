@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
@@ -39,33 +39,41 @@ from shared.pipeline.encode import (
 )
 from shared.pipeline.postprocess import Action, Actions, Labels, Payload, Round, Units, Value
 from shared.pipeline.preprocess import (
+    BandPower,
     Calendar,
     ChannelOrder,
     Choose,
     CleanText,
     Clip,
     Combine,
+    Concatenate,
+    Correlations,
     Crop,
     Detrend,
     Difference,
+    Envelope,
     Grayscale,
     Impute,
     Lags,
     LogMel,
+    Magnitude,
     Mfcc,
     Pad,
     Pair,
     Parse,
     Pick,
     Piecewise,
+    Rates,
     Recent,
     Resample,
     Resize,
     Rolling,
     Scale,
     Standardize,
+    Summary,
     Window,
 )
+from shared.pipeline.summary import Statistic
 
 Random = np.random.Generator
 WORD = ("pump", "Fan", "belt!", "Été", "x_1", "２", "", "  ", "a\tb", "\x00c", "naïve", "pump-fan", "🛠")
@@ -214,6 +222,25 @@ ARRAYS = [
     Example(Difference(lag=4), whole(9, 2, dtype="uint8"), (TEXT, np.zeros((1, 4)))),
     Example(Rolling(3, ("mean", "std", "min", "max")), floats(9), (TEXT, np.zeros((1, 2)))),
     Example(Rolling(9, ("std",)), floats(9, 1), (TEXT,)),
+    Example(Rates(), floats(9), (TEXT, np.zeros((1, 1)), np.zeros(3))),
+    Example(Rates((1, 4)), whole(9, 2, dtype="uint8"), (TEXT, np.zeros((1, 4)))),
+    Example(Magnitude(), floats(9, 3), (TEXT, NUMBERS)),
+    Example(Magnitude((0, 2), keep=False), whole(9, 3, dtype="int16"), (TEXT, np.zeros((1, 9, 2)))),
+    Example(Summary(get_args(Statistic)), floats(37, 3), (TEXT, np.zeros((1, 1)), np.zeros(3))),
+    Example(Summary(get_args(Statistic)), whole(8, dtype="uint8", high=2), (TEXT,)),
+    Example(Summary(("mean", "skewness"), size=8, step=5), floats(37, 2), (TEXT, np.zeros((1, 7)))),
+    Example(Summary(("std",), size=8), floats(37), (TEXT, np.zeros((1, 7)))),
+    Example(Correlations(), floats(11, 4), (TEXT, NUMBERS, np.zeros((1, 5, 1)))),
+    Example(BandPower(50.0, (0.0, 4.0, 10.0, 25.0)), floats(40, 3), (TEXT, np.zeros((1, 3)), np.zeros(3))),
+    Example(BandPower(1.0, (0.1, 0.3, 0.5), size=9, step=4, taper="none"), floats(31), (TEXT, np.zeros((1, 8)))),
+    Example(Envelope(50.0), floats(21, 2), (TEXT, np.zeros((1, 1)), np.zeros(3))),
+    Example(Envelope(50.0, 5.0, 20.0), whole(16, dtype="int16"), (TEXT,)),
+    Example(Concatenate(((), (Difference(),), (Summary(("max",)),))), floats(9, 2), (TEXT, np.zeros((1, 1, 2)))),
+    Example(
+        Concatenate(((Magnitude(),), (Rates(), Scale(0.5))), flat=False), floats(9, 2), (TEXT, np.zeros((1, 1, 2)))
+    ),
+    Example(Concatenate(((), (Difference(),)), flat=False), floats(9), (TEXT, np.zeros((1, 9, 2)))),
+    Example(Concatenate(((HashedNgrams(8),), (CleanText(), HashedNgrams(16, split="characters")))), words, (NUMBERS,)),
     Example(CleanText(), words, (NUMBERS, objects(["a", 1]))),
     Example(CleanText("none", lowercase=False, digits="drop", max_characters=5), word_objects, (NUMBERS,)),
     Example(CleanText(accents=False, digits="zero", punctuation=False), words, (NUMBERS,)),

@@ -92,10 +92,15 @@ def test_offers_are_ranked_by_the_sixth() -> None:
     assert run_arrays(EXAMPLES[5], np.array(["fast car"])).tolist() == [[3, 1, 0, 0, 0, 0, 0, 0]]
     found = run_fields(EXAMPLES[5], {"scores": np.array([[0.5, 0.55, 0.9]], np.float32)})
     assert [entry["id"] for entry in found["value"][0]] == ["bike", "car"]
+    assert len(EXAMPLES) == 8
+
+
+def test_movements_go_through_the_seventh() -> None:
+    window = np.random.default_rng(0).integers(0, 64, (2, 128, 3)).astype(np.uint8)
+    assert run_arrays(EXAMPLES[6], window).shape == (2, 4 * (4 + 4))
 
 
 def test_words_and_a_date_become_numbers_by_the_last() -> None:
     row = np.array([["2024-05-04T06:00", "12", "", "rain"]], object)
-    found = run_arrays(EXAMPLES[6], row)
+    found = run_arrays(EXAMPLES[7], row)
     np.testing.assert_allclose(found, [[0, -0.05, 0, 1, 1, 0, 1, -0.1]], atol=1e-6)
-    assert len(EXAMPLES) == 7

@@ -1,0 +1,28 @@
+"""Which hardware to train on and to infer on, with the arithmetic. No torch here."""
+
+from __future__ import annotations
+
+from cloud_trainer.advise.decide import Advice, BreakEven, advise
+from cloud_trainer.advise.examples import EXAMPLES, example
+from cloud_trainer.advise.facts import Facts, look
+from cloud_trainer.advise.options import InferenceOption, TrainingOption
+from cloud_trainer.advise.rules import student_of, teacher_of
+from cloud_trainer.advise.workload import Language, Network, Workload, of_task
+
+__all__ = [
+    "EXAMPLES",
+    "Advice",
+    "BreakEven",
+    "Facts",
+    "InferenceOption",
+    "Language",
+    "Network",
+    "TrainingOption",
+    "Workload",
+    "advise",
+    "example",
+    "look",
+    "of_task",
+    "student_of",
+    "teacher_of",
+]

@@ -1,0 +1,1 @@
+"""How training samples are altered, one module for each kind of sample."""

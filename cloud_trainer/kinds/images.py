@@ -1,0 +1,80 @@
+"""Images into classes."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud_trainer.augment.images import augmenter
+from cloud_trainer.config import TaskConfig
+from cloud_trainer.data import Splits
+from cloud_trainer.features import fit_pipeline, sample_spec
+from cloud_trainer.kinds.base import Augment, Kind, Prepared
+from cloud_trainer.models import Architecture, DsCnn, MobileNet, ResNet
+from cloud_trainer.objectives import Classes, Objective, balanced
+
+
+class ImageClassification(Kind):
+    """One label an image: residual networks as teachers, the lightest family that is as good as the student."""
+
+    name: ClassVar[str] = "image-classification"
+    task: ClassVar[str] = "image-classification"
+
+    def prepare(self, task: TaskConfig, splits: Splits) -> Prepared:
+        """Standardized, channels where the network wants them."""
+        del task
+        train = splits.train
+        return Prepared(sample_spec(train), fit_pipeline(train), len(train.labels))
+
+    def objective(self, task: TaskConfig, prepared: Prepared, splits: Splits) -> Objective:
+        """Accuracy."""
+        return classes_of(task, prepared, splits.train.y)
+
+    def teachers(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
+        """Residual networks of ``teacher_width``; as many as the task wants."""
+        teacher = ResNet(
+            input=input_shape,
+            outputs=prepared.outputs,
+            width=task.model.teacher_width,
+            embedding=task.model.embedding,
+            channels_last=channels_last(input_shape),
+        )
+        return (teacher,) * task.model.ensemble
+
+    def students(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
+        """Of three families."""
+        families: tuple[type[ResNet | DsCnn | MobileNet], ...] = (ResNet, DsCnn, MobileNet)
+        return tuple(
+            family(
+                input=input_shape,
+                outputs=prepared.outputs,
+                embedding=task.model.embedding,
+                channels_last=channels_last(input_shape),
+            )
+            for family in families
+        )
+
+    def augment(self, task: TaskConfig, prepared: Prepared) -> Augment | None:
+        """Moved, in another light, with a piece missing."""
+        if not task.training.augment:
+            return None
+        return augmenter(channels_last=len(prepared.sample.shape) == 3, mirror=task.training.mirror)
+
+
+def channels_last(input_shape: tuple[int, ...]) -> bool:
+    """Whether encoded images are (H, W, C): all but grey ones, (1, H, W)."""
+    return input_shape[0] != 1
+
+
+def classes_of(task: TaskConfig, prepared: Prepared, y: NDArray[Any]) -> Classes:
+    """The objective of every classifier, as the task wants it."""
+    weights = balanced(np.asarray(y), prepared.outputs) if task.training.class_weights else ()
+    return Classes(
+        classes=prepared.outputs,
+        label_smoothing=task.training.label_smoothing,
+        class_weights=weights,
+        temperature=task.distill.temperature,
+        teacher_weight=task.distill.teacher_weight,
+    )
