@@ -32,12 +32,15 @@ def rank(
 
 
 def counts(layers: int) -> Iterator[int]:
-    """How many of the worst layers to keep in float, one try after the other: 1, 2, 3, 5, 8, ... but never all.
+    """How many of the worst layers to keep in float, one try after the other: 1, 2, 3, 5, 8, ... and at last
+    all but one.
 
-    >>> list(counts(9)), list(counts(2)), list(counts(1))
-    ([1, 2, 3, 5, 8], [1], [])
+    >>> list(counts(9)), list(counts(5)), list(counts(2)), list(counts(1))
+    ([1, 2, 3, 5, 8], [1, 2, 3, 4], [1], [])
     """
     now, after = 1, 2
-    while now < layers:
+    while now < layers - 1:
         yield now
         now, after = after, now + after
+    if layers > 1:
+        yield layers - 1

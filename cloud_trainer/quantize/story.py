@@ -21,8 +21,17 @@ def in_float(layers: Sequence[str]) -> str:
     >>> in_float(["a"]), in_float(["a", "b", "c", "d"])
     ('1 layer in float (a)', '4 layers in float (a, b, c, ...)')
     """
-    shown = ", ".join(layers[:3]) + (", ..." if len(layers) > 3 else "")
+    shown = ", ".join(map(short, layers[:3])) + (", ..." if len(layers) > 3 else "")
     return f"{len(layers)} {'layer' if len(layers) == 1 else 'layers'} in float ({shown})"
+
+
+def short(layer: str) -> str:
+    """What tells a layer: TFLite's names are whole paths of modules and their types.
+
+    >>> short("net.Net/torch.nn.modules.container.Sequential_1/torch.nn.modules.activation.ReLU_2;;net.Net/x;1")
+    'Sequential_1/ReLU_2'
+    """
+    return "/".join(part.rsplit(".", 1)[-1] for part in layer.split(";", maxsplit=1)[0].split("/")[-2:])
 
 
 def text_of(trials: Sequence[Trial]) -> str:
