@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from msgspec import Struct
 from numpy.typing import NDArray
+from torch import nn
 
 import cloud_trainer
 from cloud_trainer.compare import answers_of, distances, right
@@ -44,7 +45,7 @@ from cloud_trainer.features import float_warning
 from cloud_trainer.fit import Encoded
 from cloud_trainer.gates import GATES_NAME, Gates, better, decide, no_worse, save_gates
 from cloud_trainer.kinds import Kind, Prepared, kind_of
-from cloud_trainer.learn import HERE, Lesson, learn, load_checkpoint, save_checkpoint
+from cloud_trainer.learn import HERE, Learned, Lesson, finetuned, learn, load_checkpoint, save_checkpoint
 from cloud_trainer.package import (
     REFERENCE_MINIMUM,
     Measured,
@@ -58,9 +59,10 @@ from cloud_trainer.package import (
 )
 from cloud_trainer.progress import WARNING, Progress, silent, within
 from cloud_trainer.quantize import calibration_samples
+from cloud_trainer.quantize.prune import prune
 from cloud_trainer.story import Story, documents
 from cloud_trainer.work import work_directory
-from shared.errors import DataError, UsageError
+from shared.errors import DataError, ExportError, UsageError
 from shared.files import sha256_bytes
 from shared.manifest import Baseline, Lineage, Manifest, load_manifest
 from shared.pipeline.decode import Threshold
@@ -155,7 +157,6 @@ def train_release(
             learned = learn(lesson, start=start, progress=within(progress, 0.03, 0.55))
             for curve in learned.curves:
                 warnings.add(curve.finding)
-            pipeline = kind.finish(task, prepared, learned.student.model, splits)
             calibration = calibration_samples(splits.train.x, task.export.calibration_samples, task.seed)
             student = Student(
                 model=learned.student.model,
@@ -166,6 +167,9 @@ def train_release(
                 tokens=lesson.data.x.dtype == torch.int64,
                 answer=prepared.answer,
             )
+            if task.export.prune:
+                student = _pruned(lesson, learned, student, warnings)
+            pipeline = kind.finish(task, prepared, student.model, splits)
             manifest = draft(
                 task.name,
                 version,
@@ -306,6 +310,21 @@ def _encoded(
     if corrupt:
         x = corrupted(task.kind, x, corrupt, np.random.default_rng([seed, 6]), keep=_time_place(task, part))
     return Encoded.of(prepared.encode(x), targets)
+
+
+def _pruned(lesson: Lesson, learned: Learned, student: Student, warnings: Warnings) -> Student:
+    """The student with some of its channels cut off; as it is where it cannot be cut, which is told."""
+
+    def finetune(model: nn.Module) -> None:
+        finetuned(lesson, learned, model, lesson.task.export.qat_epochs)
+
+    try:
+        found = prune(student, lesson.task.export.prune, finetune)
+    except ExportError as error:
+        warnings.add(str(error))
+        return student
+    warnings.add(found.text)
+    return found.student
 
 
 def _time_place(task: TaskConfig, part: Dataset) -> tuple[int, ...]:
