@@ -55,8 +55,8 @@ class Recent(ArrayOperation, frozen=True, tag="recent"):
         for places, channels, steps, since in values:
             before = batch[:, -1 - steps, channels].astype(np.float64)
             out[:, places] = batch[:, -1, channels].astype(np.float64) - before if since else before
-        for what, size, places, channels in statistics:
-            out[:, places] = _found(what, batch, size, channels)
+        for what, size, columns, of_channels in statistics:
+            out[:, columns] = _found(what, batch, size, of_channels)
         return out
 
     def _groups(self) -> tuple[list[Values], list[tuple[str, int, list[int], list[int]]]]:
