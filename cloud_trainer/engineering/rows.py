@@ -140,7 +140,7 @@ def columns_of(train: Dataset, task: TaskConfig) -> Columns:
 def _wordy(cells: NDArray[Any]) -> bool:
     there = [cell for cell in cells.tolist() if cell.strip()]
     bad = sum(np.isnan(number_of(cell)) and cell.strip().lower() != "nan" for cell in there)
-    return bad > WORDS_SHARE * len(there)
+    return bool(bad > WORDS_SHARE * len(there))
 
 
 def _parse(train: Dataset, columns: Columns) -> Parse:

@@ -73,8 +73,8 @@ class Forecasting(Kind):
 
     def students(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
         """Dense layers, of another number."""
-        sizes = {"input": input_shape, "outputs": prepared.outputs, "embedding": task.model.embedding}
-        return classes.students(task, Mlp(**sizes, depth=2, dropout=0.1), Mlp(**sizes, depth=1, dropout=0.1))
+        first = Mlp(input=input_shape, outputs=prepared.outputs, depth=2, dropout=0.1, embedding=task.model.embedding)
+        return classes.students(task, first, first.with_depth(1))
 
 
 def window_of(train: Dataset) -> SampleSpec:

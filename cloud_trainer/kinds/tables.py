@@ -1,8 +1,8 @@
 """Rows of a table, of words, numbers and moments: their class, or a number.
 
-What a network reads is made of the columns by :mod:`cloud_trainer.engineering.rows`. Networks learn best what boosted
-trees have learned from so little data, so the teachers are both; and a student learns from what they say of rows whose
-columns were mixed (:class:`cloud_trainer.augment.rows.SwapColumns`), of which there are as many as one likes.
+What a network reads is made of the columns by :mod:`cloud_trainer.engineering.rows`. On some tables networks are better
+and on others boosted trees, so the teachers are both. ``training.augment`` mixes the columns of rows
+(:class:`cloud_trainer.augment.rows.SwapColumns`), of which a student hears what its teachers say.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ class _Tables(Kind):
 
     def students(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
         """Dense layers, of another number."""
-        sizes = {"input": input_shape, "outputs": prepared.outputs, "embedding": task.model.embedding}
-        return classes.students(task, Mlp(**sizes, depth=3), Mlp(**sizes, depth=2), Mlp(**sizes, depth=1))
+        first = Mlp(input=input_shape, outputs=prepared.outputs, depth=3, embedding=task.model.embedding)
+        return classes.students(task, *(first.with_depth(depth) for depth in (3, 2, 1)))
 
     def augment(self, task: TaskConfig, prepared: Prepared) -> Augment | None:
-        """Columns of other rows."""
-        del task
-        return swap_of(prepared)
+        """Columns of other rows, where the task asks for it: it makes a student of trees better, but what is learned
+        from labels alone worse, and so the teachers."""
+        return swap_of(prepared) if task.training.augment else None
 
 
 class TabularClassification(_Tables):

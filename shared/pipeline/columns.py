@@ -239,5 +239,5 @@ class Combine(ArrayOperation, frozen=True, tag="combine"):
 def _ratio(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     with np.errstate(over="ignore"):
         found = np.divide(a, b, out=np.zeros_like(a), where=b != 0)
-        limited: NDArray[Any] = np.clip(found, -LARGEST, LARGEST)
+    limited: NDArray[Any] = np.minimum(np.maximum(found, np.float32(-LARGEST)), np.float32(LARGEST))
     return limited

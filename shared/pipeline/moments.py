@@ -82,7 +82,12 @@ class Calendar(ArrayOperation, frozen=True, tag="calendar"):
                 target[...] = self(batch)
 
             return write
-        made = target[0, width - 1 :]
+        made, count = target[0, width - 1 :], len(self.cycles)
+        waved = 2 * count * self.harmonics
+        waves = made[:waved].reshape(count, self.harmonics, 2)
+        first, length, factor = self._constants()
+        numbers_of, array, sin, cos = self._numbers, np.array, np.sin, np.cos
+        plain = not self.harmonics
 
         def run(batch: Array) -> None:
             target[:, :at] = batch[:, :at]
@@ -90,7 +95,14 @@ class Calendar(ArrayOperation, frozen=True, tag="calendar"):
             moment = float(batch[0, at])
             if abs(moment) <= FAR:
                 seconds = moment + offset
-                made[:] = self._made(np.array(self._numbers(int(seconds // 1), seconds)))
+                numbers = array(numbers_of(int(seconds // 1), seconds))
+                if plain:
+                    made[:] = numbers
+                    return
+                angles = ((numbers[:count] - first) / length)[:, None] * factor
+                waves[:, :, 0] = sin(angles)
+                waves[:, :, 1] = cos(angles)
+                made[waved:] = numbers[count:]
             else:
                 made[:] = 0.0
 
@@ -106,19 +118,23 @@ class Calendar(ArrayOperation, frozen=True, tag="calendar"):
         numbers = [found[cycle] for cycle in self.cycles]
         return [*numbers, (weekday >= 5) * 1.0] if self.weekend else numbers
 
-    def _made(self, numbers: Any) -> Array:
-        """(..., appended) of numbers (cycles and weekend, ...)."""
-        stacked = np.stack(numbers, axis=-1) if isinstance(numbers, list) else numbers
+    def _made(self, numbers: list[Any]) -> Array:
+        """(..., appended) of arrays (...), one for each cycle and for the weekend."""
+        stacked: Array = np.stack(numbers, axis=-1)
         count = len(self.cycles)
         if not self.harmonics:
             return stacked
-        first = np.array([FIRST[cycle] for cycle in self.cycles])
-        length = np.array([LENGTH[cycle] for cycle in self.cycles])
-        turns = (stacked[..., :count] - first) / length
-        angles = turns[..., None] * (2 * np.pi * np.arange(1, self.harmonics + 1))
+        first, length, factor = self._constants()
+        angles = ((stacked[..., :count] - first) / length)[..., None] * factor
         waves = np.stack([np.sin(angles), np.cos(angles)], axis=-1)
         waves = waves.reshape(*stacked.shape[:-1], 2 * count * self.harmonics)
         return np.concatenate([waves, stacked[..., count:]], axis=-1)
+
+    def _constants(self) -> tuple[Array, Array, Array]:
+        """Of each cycle its first number and its length, and the radians a turn of each harmonic."""
+        first = np.array([FIRST[cycle] for cycle in self.cycles])
+        length = np.array([LENGTH[cycle] for cycle in self.cycles])
+        return first, length, 2 * np.pi * np.arange(1, self.harmonics + 1)
 
     def _check(self, batch: Array) -> None:
         check_numbers(self, batch)

@@ -6,9 +6,13 @@ from typing import Annotated, Literal
 
 import numpy as np
 from msgspec import Meta, Struct
+from numpy.typing import NDArray
 
 from shared.pipeline.base import Array, ArrayOperation, check_numbers, check_size, refuse
 from shared.pipeline.tables import Column
+
+Values = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp], bool]
+"""Where results go, of which channels, how many steps before the last, and whether it is the change since then."""
 
 
 class Pick(Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,18 +51,31 @@ class Recent(ArrayOperation, frozen=True, tag="recent"):
         self._check(batch)
         dtype = np.float64 if batch.dtype == np.float64 else np.float32
         out = np.empty((len(batch), len(self.picks)), dtype)
-        for what, steps, places, channels in self._groups():
-            out[:, places] = _found(what, batch, steps, channels)
+        values, statistics = self._groups()
+        for places, channels, steps, since in values:
+            before = batch[:, -1 - steps, channels].astype(np.float64)
+            out[:, places] = batch[:, -1, channels].astype(np.float64) - before if since else before
+        for what, size, columns, of_channels in statistics:
+            out[:, columns] = _found(what, batch, size, of_channels)
         return out
 
-    def _groups(self) -> list[tuple[str, int, list[int], list[int]]]:
-        """What is found in one go: the statistic, its steps, where the results go, and of which channels."""
+    def _groups(self) -> tuple[list[Values], list[tuple[str, int, list[int], list[int]]]]:
+        """What is found in one go: values (and changes), and each statistic of each number of steps."""
+        values = []
+        for since, what in enumerate(("value", "change")):
+            which = [place for place, pick in enumerate(self.picks) if pick.what == what]
+            if which:
+                channels, steps = (
+                    np.array([getattr(self.picks[k], of) for k in which], np.intp) for of in ("channel", "steps")
+                )
+                values.append((np.array(which, np.intp), channels, steps, bool(since)))
         groups: dict[tuple[str, int], tuple[list[int], list[int]]] = {}
         for place, pick in enumerate(self.picks):
-            places, channels = groups.setdefault((pick.what, pick.steps), ([], []))
-            places.append(place)
-            channels.append(pick.channel)
-        return [(what, steps, *both) for (what, steps), both in groups.items()]
+            if pick.what not in {"value", "change"}:
+                places, of_channels = groups.setdefault((pick.what, pick.steps), ([], []))
+                places.append(place)
+                of_channels.append(pick.channel)
+        return values, [(what, size, *both) for (what, size), both in groups.items()]
 
     def _check(self, batch: Array) -> None:
         least, channels = max(pick.least for pick in self.picks), max(pick.channel for pick in self.picks) + 1
@@ -70,9 +87,6 @@ class Recent(ArrayOperation, frozen=True, tag="recent"):
 
 def _found(what: str, batch: Array, steps: int, channels: list[int]) -> Array:
     """(n, len(channels)) float64."""
-    if what in {"value", "change"}:
-        before = batch[:, -1 - steps][:, channels].astype(np.float64)
-        return before if what == "value" else batch[:, -1][:, channels].astype(np.float64) - before
     # time last: sums add in one order
     series = np.ascontiguousarray(np.moveaxis(batch[:, -steps:][:, :, channels], 1, -1), dtype=np.float64)
     if what in {"min", "max"}:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cloud_trainer.augment.rows import SwapColumns
-from cloud_trainer.config import DataConfig, FeatureConfig, ModelConfig, TaskConfig
+from cloud_trainer.config import DataConfig, FeatureConfig, ModelConfig, TaskConfig, TrainingConfig
 from cloud_trainer.data.dataset import Dataset, Splits
 from cloud_trainer.fit import Encoded, Plan, answers, train
 from cloud_trainer.kinds import kind_of
@@ -134,7 +134,8 @@ def test_a_cycle_of_the_calendar_is_swapped_as_one():
     task = TaskConfig("t", "tabular-regression", DataConfig("csv", time="when"), features=QUICK)
     kind = kind_of(task.kind)
     prepared = kind.prepare(task, splits_of(part, 300, 60, 60, 60))
-    swap = kind.augment(task, prepared)
+    assert kind.augment(task, prepared) is None
+    swap = kind.augment(msgspec.structs.replace(task, training=TrainingConfig(augment=True)), prepared)
     names = {"load", "hour", "weekday", "monthday", "weekend"}
     assert len(set(swap.sources)) == len(names)
     assert len(swap.sources) == prepared.encode(splits_of(part, 1, 1, 1, 1).train.x).shape[1]
