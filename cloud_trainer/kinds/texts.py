@@ -87,11 +87,11 @@ class TextClassification(Kind):
 
     def augment(self, task: TaskConfig, prepared: Prepared) -> Augment | None:
         """Words that are missing or not known."""
-        if not task.training.augment:
+        if task.training.augment is False:
             return None
         if vocabulary_of(prepared.pipeline.encode):
             return chain(LoseWords(0.1), HideWords(0.1), share=0.8)
-        return chain(LoseBuckets(0.15))
+        return chain(LoseBuckets(0.2))
 
 
 def check_texts(train: Dataset) -> None:
