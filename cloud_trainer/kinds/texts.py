@@ -74,7 +74,7 @@ class TextClassification(Kind):
         if words:
             wide = Transformer(input=input_shape, outputs=prepared.outputs, vocabulary=words, width=2 * width, heads=4)
         else:
-            wide = Mlp(input=input_shape, outputs=prepared.outputs, width=8 * width, dropout=0.4)
+            wide = Mlp(input=input_shape, outputs=prepared.outputs, width=8 * width, depth=1, dropout=0.5)
         return classes.teachers(task, wide)
 
     def students(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
