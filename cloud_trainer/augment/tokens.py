@@ -41,13 +41,15 @@ class LoseWords(Struct, frozen=True):
 
 
 class LoseBuckets(Struct, frozen=True):
-    """The same for hashed n-grams: ``share`` of the buckets are 0."""
+    """The same for hashed n-grams: ``share`` of the buckets are 0; the others grow, so that the sum stays what it is on
+    average (dropout of the input, Srivastava et al. 2014)."""
 
     share: float = 0.1
 
     def __call__(self, x: Tensor, generator: Generator) -> Tensor:
         """(b, buckets) float32 -> (b, buckets) float32."""
-        return x.masked_fill(uniform(tuple(x.shape), generator, x) < self.share, 0.0)
+        left = uniform(tuple(x.shape), generator, x) >= self.share
+        return x * left / (1 - self.share)
 
 
 def _any_of(x: Tensor, ids: tuple[int, ...]) -> Tensor:

@@ -19,6 +19,9 @@ from shared.pipeline.encode import Cast
 from shared.pipeline.postprocess import Labels
 from shared.pipeline.spec import Pipeline
 
+SMOOTHING = 0.1
+"""Somebody's labels are wrong now and then, and on a few thousand samples a network learns them by heart."""
+
 
 def as_classes(y: NDArray[Any]) -> NDArray[np.int64]:
     """(n,) int64."""
@@ -43,11 +46,11 @@ def prepared(
 
 
 def objective(task: TaskConfig, splits: Splits) -> Classes:
-    """Cross-entropy, smoothed and weighted as the task says."""
+    """Cross-entropy, weighted as the task says, smoothed as it says but by ``SMOOTHING`` at least."""
     classes = len(splits.train.labels)
     return Classes(
         classes,
-        label_smoothing=task.training.label_smoothing,
+        label_smoothing=max(task.training.label_smoothing, SMOOTHING),
         class_weights=balanced(splits.train.y, classes) if task.training.class_weights else (),
         temperature=task.distill.temperature,
         teacher_weight=task.distill.teacher_weight,

@@ -100,7 +100,7 @@ class SeriesClassification(Kind):
 
     def augment(self, task: TaskConfig, prepared: Prepared) -> Augment | None:
         """Noise, another gain, faster or slower; of numbers, noise alone."""
-        if not task.training.augment:
+        if task.training.augment is False:
             return None
         shown = prepared.pipeline.preprocess
         if any(isinstance(operation, Concatenate) and operation.flat for operation in shown):

@@ -22,7 +22,7 @@ from cloud_trainer.data import Dataset, Splits
 from cloud_trainer.kinds import classes
 from cloud_trainer.kinds.base import Augment, Kind, Prepared
 from cloud_trainer.kinds.views import Effort, Steps, View, choose, notes_of
-from cloud_trainer.models import Architecture, DsCnn, MobileNet, ResNet
+from cloud_trainer.models import Architecture, DsCnn, Limits, MobileNet, ResNet, fit_to
 from cloud_trainer.objectives import Classes
 from shared.errors import DataError
 from shared.manifest import SampleSpec
@@ -46,6 +46,8 @@ LIMIT = 6.0
 LEAST_SAMPLES = 64
 SMALLEST = 4
 """Frames and coefficients that ready features have at least."""
+TEACHER_MACS = 20_000_000
+"""With a ``teacher_width`` of 32, and in proportion to its square."""
 INTEGER_RANGE = {"int16": 1 / 32_768, "int32": 1 / 2_147_483_648, "int8": 1 / 128}
 
 
@@ -86,10 +88,11 @@ class AudioClassification(Kind):
         return classes.objective(task, splits)
 
     def teachers(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
-        """A residual network over the spectrum."""
-        return classes.teachers(
-            task, ResNet(input=input_shape, outputs=prepared.outputs, width=task.model.teacher_width)
-        )
+        """A residual network over the spectrum, as wide as ``TEACHER_MACS`` allow: spectra differ much in size."""
+        width = task.model.teacher_width
+        usual = ResNet(input=input_shape, outputs=prepared.outputs, width=width)
+        limits = Limits(macs=round(TEACHER_MACS * (width / 32) ** 2))
+        return classes.teachers(task, fit_to(usual, limits, most=2 * width) or usual)
 
     def students(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
         """Separable convolutions, and what else sees pictures."""

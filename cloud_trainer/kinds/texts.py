@@ -74,7 +74,7 @@ class TextClassification(Kind):
         if words:
             wide = Transformer(input=input_shape, outputs=prepared.outputs, vocabulary=words, width=2 * width, heads=4)
         else:
-            wide = Mlp(input=input_shape, outputs=prepared.outputs, width=8 * width, dropout=0.4)
+            wide = Mlp(input=input_shape, outputs=prepared.outputs, width=8 * width, depth=1, dropout=0.5)
         return classes.teachers(task, wide)
 
     def students(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
@@ -87,11 +87,11 @@ class TextClassification(Kind):
 
     def augment(self, task: TaskConfig, prepared: Prepared) -> Augment | None:
         """Words that are missing or not known."""
-        if not task.training.augment:
+        if task.training.augment is False:
             return None
         if vocabulary_of(prepared.pipeline.encode):
             return chain(LoseWords(0.1), HideWords(0.1), share=0.8)
-        return chain(LoseBuckets(0.15))
+        return chain(LoseBuckets(0.2))
 
 
 def check_texts(train: Dataset) -> None:

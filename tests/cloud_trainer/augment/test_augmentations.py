@@ -158,3 +158,9 @@ def test_a_share_of_the_rows_stays_as_it_was() -> None:
     x = torch.randn(1000, 4, 1)
     same = (chain(Jitter(0.5), share=0.25)(x, seeded()) == x).all(dim=(1, 2)).float().mean()
     assert 0.7 < same < 0.8
+
+
+def test_lost_buckets_leave_the_sum_what_it_was_on_average() -> None:
+    out = LoseBuckets(0.25)(torch.ones(50, 4000), seeded())
+    assert out.unique().tolist() == pytest.approx([0.0, 1 / 0.75])
+    assert abs(out.mean() - 1) < 0.01
