@@ -15,17 +15,17 @@ from torch import nn
 from cloud_trainer.config import ExportConfig
 from cloud_trainer.data import Dataset
 from cloud_trainer.evaluation import Judge, answer_of, figures, left_out, run_batch
-from cloud_trainer.export.specs import onnx_specs
-from cloud_trainer.export.to_onnx import INPUT
-from cloud_trainer.export.to_tflite import TfliteWorker
-from cloud_trainer.export.variants import Student, export_all
+from cloud_trainer.exporting.specs import onnx_specs
+from cloud_trainer.exporting.to_onnx import INPUT
+from cloud_trainer.exporting.to_tflite import TfliteWorker
+from cloud_trainer.exporting.variants import Student, export_all
 from cloud_trainer.fit import answers
 from cloud_trainer.learn import Learned, Lesson, finetuned
 from cloud_trainer.models.trees import Trees, export_trees
-from cloud_trainer.package import Measured, measure
+from cloud_trainer.packaging import Measured, measure
 from cloud_trainer.progress import Progress, within
-from cloud_trainer.quantize.agreement import Agreement, agreements
-from cloud_trainer.quantize.repair import Repairs
+from cloud_trainer.quantization.agreement import Agreement, agreements
+from cloud_trainer.quantization.repair import Repairs
 from edge_agent.backends import available
 from edge_agent.selection import quality_of
 from shared.manifest import Manifest, Variant, reference_file

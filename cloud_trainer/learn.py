@@ -25,7 +25,7 @@ from msgspec import Struct
 from torch import nn
 
 from cloud_trainer.config import TaskConfig
-from cloud_trainer.distill import Teacher, Teaching, teach
+from cloud_trainer.distillation import Teacher, Teaching, teach
 from cloud_trainer.engines import Engine, in_order
 from cloud_trainer.fit import Curve, Encoded, Plan, train
 from cloud_trainer.hardware import device, macs_within

@@ -21,7 +21,7 @@ from cloud_trainer.gates import Gates
 from cloud_trainer.kinds import Kind, Prepared
 from cloud_trainer.learn import Learned
 from cloud_trainer.objectives import Objective
-from cloud_trainer.package import CARD, REPORT
+from cloud_trainer.packaging import CARD, REPORT
 from cloud_trainer.report import (
     CurveView,
     DifferenceView,

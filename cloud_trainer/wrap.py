@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from cloud_trainer.package import Measured
+from cloud_trainer.packaging import Measured
 from cloud_trainer.trial import try_file
 from edge_agent.backends import RUNTIMES
 from edge_agent.backends.inspect import FileSignature, inspect_file

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 import cloud_trainer
 from cloud_trainer.card import card
-from cloud_trainer.package import (
+from cloud_trainer.packaging import (
     CARD,
     REFERENCE_MINIMUM,
     Measured,
@@ -99,7 +99,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the release."""
+    """Make the release, and say what it is."""
+    manifest, warnings = make(args)
+    for text in warnings:
+        print(f"warning: {text}", file=sys.stderr)
+    _show(args, manifest)
+    return 0
+
+
+def make(args: argparse.Namespace) -> tuple[Manifest, list[str]]:
+    """The release, and what its user should know."""
     labels = labels_of(args.labels)
     name = args.name if args.name is not None else model_name(args.model[0])
     if not re.fullmatch(NAME_PATTERN, name):
@@ -141,10 +150,7 @@ def run(args: argparse.Namespace) -> int:
             wrapped=True,
         )
         manifest = finish(manifest, release, ran, profile, {CARD: document})
-    for text in warnings:
-        print(f"warning: {text}", file=sys.stderr)
-    _show(args, manifest)
-    return 0
+    return manifest, warnings
 
 
 def manifest_around(

@@ -33,11 +33,11 @@ from cloud_trainer.commands.package import (
     values_of,
     warnings_about,
 )
-from cloud_trainer.export.recipes import Recipe, recipes
-from cloud_trainer.package import CARD, REPORT, Measured, finish, staging, write_golden_outputs
+from cloud_trainer.exporting.recipes import Recipe, recipes
+from cloud_trainer.packaging import CARD, REPORT, Measured, finish, staging, write_golden_outputs
 from cloud_trainer.progress import JsonLines, Lines, Progress, within
-from cloud_trainer.quantize.calibration import calibration_samples
-from cloud_trainer.quantize.gate import Fields, measure_of, score_of
+from cloud_trainer.quantization.calibration import calibration_samples
+from cloud_trainer.quantization.gate import Fields, measure_of, score_of
 from cloud_trainer.reference import Reference
 from cloud_trainer.wrap import Wrapped, answers, measured, read_files, sample_spec, task_of
 from cloud_trainer.wrap_options import labels_of, options_of
@@ -51,8 +51,8 @@ from shared.pipeline.bind import run_arrays
 from shared.topics import NAME_PATTERN
 
 if TYPE_CHECKING:
-    from cloud_trainer.quantize.agreement import Agreement
-    from cloud_trainer.quantize.foreign import Model, Outcome
+    from cloud_trainer.quantization.agreement import Agreement
+    from cloud_trainer.quantization.foreign import Model, Outcome
 
 HELP = "int8, fp16 and smaller variants of an ONNX file from elsewhere"
 PRECISIONS = ("int8", "int8-reduced", "fp16", "weight8", "weight4")
@@ -104,7 +104,17 @@ class Made(Struct, frozen=True, eq=False):
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the release."""
+    """Make the release, and say what it is."""
+    with closing(JsonLines() if args.json else Lines()) as show:
+        made, manifest, warnings = make(args, show)
+    for text in warnings:
+        print(f"warning: {text}", file=sys.stderr)
+    _show(args, manifest, made)
+    return 0
+
+
+def make(args: argparse.Namespace, show: Progress) -> tuple[Made, Manifest, list[str]]:
+    """The release, and what its user should know."""
     precisions = _precisions(args.precisions)
     labels = labels_of(args.labels)
     name = args.name if args.name is not None else model_name(args.model)
@@ -127,18 +137,15 @@ def run(args: argparse.Namespace) -> int:
         import onnxruntime.quantization  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingExtraError("cloud-trainer quantize", "trainer") from error
-    from cloud_trainer.quantize.foreign import open_model
+    from cloud_trainer.quantization.foreign import open_model
 
-    with closing(JsonLines() if args.json else Lines()) as show, tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory:
         show("model", 0.0, f"reading {args.model.name}")
         model = open_model(args.model, Path(directory))
         with staging(args.out) as release:
-            made, manifest, warnings = _release(args, name, labels, options, precisions, model, release, show)
+            found = _release(args, name, labels, options, precisions, model, release, show)
         show("done", 1.0, str(args.out))
-    for text in warnings:
-        print(f"warning: {text}", file=sys.stderr)
-    _show(args, manifest, made)
-    return 0
+    return found
 
 
 def _precisions(text: str) -> tuple[str, ...]:
@@ -161,7 +168,7 @@ def _release(
     release: Path,
     show: Progress,
 ) -> tuple[Made, Manifest, list[str]]:
-    from cloud_trainer.quantize.page import Page, page
+    from cloud_trainer.quantization.page import Page, page
 
     wrapped = read_files([model.path], release, ())
     first = wrapped.given[0]
@@ -260,8 +267,8 @@ def _quantized(
     precisions: tuple[str, ...],
     show: Progress,
 ) -> Made:
-    from cloud_trainer.quantize.agreement import compare
-    from cloud_trainer.quantize.foreign import quantize_to_goal
+    from cloud_trainer.quantization.agreement import compare
+    from cloud_trainer.quantization.foreign import quantize_to_goal
 
     fp32 = manifest.variants[0]
     output = fp32.outputs[0].name

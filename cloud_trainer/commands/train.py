@@ -40,7 +40,7 @@ from shared.errors import GateError, MissingExtraError, UsageError
 from shared.manifest import MANIFEST_NAME, load_manifest
 
 if TYPE_CHECKING:
-    from cloud_trainer.train import TrainedRelease
+    from cloud_trainer.training import TrainedRelease
 
 HELP = "data to release: teacher, student, variants, profile"
 
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     labelled = read_labelled(args.labelled) if args.labelled is not None else ()
     try:
         from cloud_trainer.engines import engine_of
-        from cloud_trainer.train import train_release
+        from cloud_trainer.training import train_release
     except ModuleNotFoundError as error:
         if re.match(r"(torch|onnx|onnxruntime|matplotlib|sklearn)\b", error.name or ""):
             raise MissingExtraError("training", "trainer") from error

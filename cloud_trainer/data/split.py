@@ -22,7 +22,7 @@ from shared.errors import DataError
 
 By = Literal["random", "group", "time"]
 REFERENCE_MINIMUM = 50
-"""Samples that a drift reference needs (as in :mod:`cloud_trainer.package`)."""
+"""Samples that a drift reference needs (as in :mod:`cloud_trainer.packaging`)."""
 BINS = 10
 """Quantiles by which numbers are dealt out evenly."""
 

@@ -79,7 +79,7 @@ def run(root: Path, seed: int, out: Path, progress: Progress) -> page.Story:
 
 def exportable() -> tuple[tuple[str, ...], str]:
     """The runtimes that this machine can export for, and what to say if it is not all."""
-    from cloud_trainer.export.environment import unsupported
+    from cloud_trainer.exporting.environment import unsupported
 
     reason = unsupported()
     return (("onnxruntime",), reason) if reason else (("onnxruntime", "litert"), "")

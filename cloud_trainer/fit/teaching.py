@@ -1,4 +1,4 @@
-"""What a student hears from its teachers, batch by batch; made by :mod:`cloud_trainer.distill`."""
+"""What a student hears from its teachers, batch by batch; made by :mod:`cloud_trainer.distillation`."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from cloud_trainer.augment.anomalies import KINDS, alter
 from cloud_trainer.augment.images import Images
 from cloud_trainer.config import TaskConfig
 from cloud_trainer.data import Dataset, Splits
-from cloud_trainer.distill import Teacher
+from cloud_trainer.distillation import Teacher
 from cloud_trainer.features import fit_pipeline, sample_spec
 from cloud_trainer.fit import embeddings
 from cloud_trainer.kinds.base import Augment, Kind, Prepared

@@ -1,6 +1,6 @@
 """A kind of task: what is special about images, tables, sounds, ... Everything else of a training is the same for all.
 
-:mod:`cloud_trainer.train` asks a kind, in this order: :meth:`Kind.prepare` (samples -> pipeline and targets),
+:mod:`cloud_trainer.training` asks a kind, in this order: :meth:`Kind.prepare` (samples -> pipeline and targets),
 :meth:`Kind.objective`, :meth:`Kind.teachers` and :meth:`Kind.students` (networks to begin with), :meth:`Kind.augment`.
 """
 
@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 
 from cloud_trainer.config import TaskConfig
 from cloud_trainer.data import Dataset, Splits
-from cloud_trainer.distill import Teacher, teach
+from cloud_trainer.distillation import Teacher, teach
 from cloud_trainer.models.base import Architecture
 from cloud_trainer.objectives import Objective
 from shared.manifest import SampleSpec

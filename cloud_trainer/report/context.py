@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cloud_trainer.data import Dataset
 from cloud_trainer.evaluation.comparison import Compared, compare
 from cloud_trainer.evaluation.figures import Judge, answer_of, figure_intervals
-from cloud_trainer.package import Measured
+from cloud_trainer.packaging import Measured
 from cloud_trainer.report.views import ReportData
 from edge_agent.selection import quality_of
 

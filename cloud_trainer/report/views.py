@@ -17,7 +17,7 @@ from cloud_trainer.evaluation.comparison import Compared
 from cloud_trainer.evaluation.figures import Judge
 from cloud_trainer.evaluation.robustness import Robustness
 from cloud_trainer.gates import Gates
-from cloud_trainer.package import Measured
+from cloud_trainer.packaging import Measured
 from shared.manifest import Manifest
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cloud_trainer.export.variants import Student, export_all, open_worker
-from cloud_trainer.package import draft, finish, measure, profiles, staging, write_golden
+from cloud_trainer.exporting.variants import Student, export_all, open_worker
+from cloud_trainer.packaging import draft, finish, measure, profiles, staging, write_golden
 from cloud_trainer.progress import silent
 from shared.manifest import DriftPolicy, Lineage, SampleSpec
 from shared.pipeline.decode import Argmax, Softmax

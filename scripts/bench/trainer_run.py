@@ -66,7 +66,7 @@ def run(case: Case, data: Path, work: Path, *, train: bool, tell: Callable[[str]
 
 
 def _trained(row: Row, task: TaskConfig, out: Path, tell: Callable[[str], None]) -> Row:
-    from cloud_trainer.train import train_release
+    from cloud_trainer.training import train_release
 
     def progress(stage: str, share: float, text: str) -> None:
         tell(f"{row.name}: {share:.0%} {stage} {text}")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from cloud_trainer.distill import teach
+from cloud_trainer.distillation import teach
 from cloud_trainer.fit import Encoded, Plan, answers, embeddings, teaching, train
 from cloud_trainer.objectives import Classes, Numbers
 from shared.errors import TrainingError

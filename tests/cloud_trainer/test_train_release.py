@@ -13,10 +13,10 @@ import pytest
 
 from cloud_trainer.config import DataConfig, ExportConfig, ModelConfig, TaskConfig, TrainingConfig
 from cloud_trainer.data import Labelled
-from cloud_trainer.export.environment import existing_python, unsupported
+from cloud_trainer.exporting.environment import existing_python, unsupported
 from cloud_trainer.gates import Gates
-from cloud_trainer.package import staging
-from cloud_trainer.train import train_release
+from cloud_trainer.packaging import staging
+from cloud_trainer.training import train_release
 from cloud_trainer.work import work_directory
 from edge_agent import Engine
 from edge_agent.backends import available
@@ -396,7 +396,9 @@ def test_wrapping_with_a_mistake_is_one_line(first, tmp_path, capsys, change, me
 
 
 def test_wrapping_needs_no_torch():
-    code = "import sys; sys.modules['torch'] = None; import cloud_trainer.commands.package, cloud_trainer.export.specs"
+    code = (
+        "import sys; sys.modules['torch'] = None; import cloud_trainer.commands.package, cloud_trainer.exporting.specs"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from cloud_trainer.distill import teach
+from cloud_trainer.distillation import teach
 from cloud_trainer.distributed import World, whole_batch_statistics
 from cloud_trainer.fit import train
 from cloud_trainer.jobs import Job, packed, raised, told

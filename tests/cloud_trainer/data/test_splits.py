@@ -13,7 +13,7 @@ from cloud_trainer.data import Dataset
 from cloud_trainer.data.grouped import by_group
 from cloud_trainer.data.same import units
 from cloud_trainer.data.split import REFERENCE_MINIMUM, by_time, shares_of, split, strata, stratified
-from cloud_trainer.package import REFERENCE_MINIMUM as PACKAGE_MINIMUM
+from cloud_trainer.packaging import REFERENCE_MINIMUM as PACKAGE_MINIMUM
 from shared.errors import DataError
 
 SHARES = shares_of(0.25, 0.2)

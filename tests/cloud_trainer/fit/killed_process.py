@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from cloud_trainer import checkpoints
-from cloud_trainer.distill import teach
+from cloud_trainer.distillation import teach
 from cloud_trainer.fit import Plan, train
 from cloud_trainer.objectives import Classes
 from tests.cloud_trainer.fit.samples import Dropped, noisy, stripes

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from cloud_trainer.distill import teach
+from cloud_trainer.distillation import teach
 from cloud_trainer.fit import Encoded, Plan, answers, train
 from cloud_trainer.objectives import Classes, Numbers
 from shared.errors import DataError, TrainingError

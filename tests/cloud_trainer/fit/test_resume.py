@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cloud_trainer.distill import teach
+from cloud_trainer.distillation import teach
 from cloud_trainer.fit import train
 from cloud_trainer.objectives import Classes
 from cloud_trainer.progress import WARNING

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cloud_trainer.config import FeatureConfig, ModelConfig, TrainingConfig
-from cloud_trainer.export.to_onnx import export_onnx
+from cloud_trainer.exporting.to_onnx import export_onnx
 from cloud_trainer.fit import Encoded, Plan, train
 from cloud_trainer.kinds import kind_of
 from cloud_trainer.kinds.series import SeriesClassification

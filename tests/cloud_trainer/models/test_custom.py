@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from cloud_trainer.export.fold import folded
-from cloud_trainer.export.to_onnx import export_onnx
-from cloud_trainer.export.to_tflite import save_program
+from cloud_trainer.exporting.fold import folded
+from cloud_trainer.exporting.to_onnx import export_onnx
+from cloud_trainer.exporting.to_tflite import save_program
 from cloud_trainer.models import build, custom, macs_of
 from shared.errors import UsageError
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from cloud_trainer.export.fold import folded
+from cloud_trainer.exporting.fold import folded
 from cloud_trainer.models import Limits, architecture, build, bytes_of, count_macs, fit_to, macs_of, weight_bytes
 from tests.cloud_trainer.models.zoo import ZOO
 

@@ -10,12 +10,12 @@ import onnxruntime
 import pytest
 import torch
 
-from cloud_trainer.export.environment import existing_python, unsupported
-from cloud_trainer.export.fold import folded
-from cloud_trainer.export.to_onnx import export_onnx
-from cloud_trainer.export.to_tflite import TfliteWorker, save_calibration, save_program
+from cloud_trainer.exporting.environment import existing_python, unsupported
+from cloud_trainer.exporting.fold import folded
+from cloud_trainer.exporting.to_onnx import export_onnx
+from cloud_trainer.exporting.to_tflite import TfliteWorker, save_calibration, save_program
 from cloud_trainer.models import FAMILIES, AnyArchitecture, architecture, build, macs_of
-from cloud_trainer.quantize import quantize_onnx
+from cloud_trainer.quantization import quantize_onnx
 from shared.errors import TrainingError, UsageError
 from tests.cloud_trainer.models.zoo import MORE, ZOO, samples, warmed
 

@@ -9,7 +9,7 @@ from cloud_trainer.data import Dataset
 from cloud_trainer.evaluation import Judge, answer_of, figures, softmax
 from cloud_trainer.evaluation.bootstrap import Interval
 from cloud_trainer.evaluation.robustness import Robustness, RobustRow
-from cloud_trainer.package import Measured
+from cloud_trainer.packaging import Measured
 from cloud_trainer.report import (
     CurveView,
     DifferenceView,

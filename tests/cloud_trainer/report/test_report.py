@@ -20,7 +20,7 @@ from cloud_trainer.data import Dataset
 from cloud_trainer.evaluation.bootstrap import Interval
 from cloud_trainer.evaluation.comparison import compare
 from cloud_trainer.gates import Gates, better, decide
-from cloud_trainer.package import Measured
+from cloud_trainer.packaging import Measured
 from cloud_trainer.report import CurveView, NetworkView, TrialView, courses, report
 from cloud_trainer.report.png import pixels, png
 from cloud_trainer.report.samples import look_of

@@ -8,10 +8,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from cloud_trainer.export.recipes import Recipe
-from cloud_trainer.quantize.onnx_static import Activations, quantize_onnx
-from cloud_trainer.quantize.onnx_weights import quantize_dynamic, quantize_weights, to_fp16
-from cloud_trainer.quantize.ranges import Ranges
+from cloud_trainer.exporting.recipes import Recipe
+from cloud_trainer.quantization.onnx_static import Activations, quantize_onnx
+from cloud_trainer.quantization.onnx_weights import quantize_dynamic, quantize_weights, to_fp16
+from cloud_trainer.quantization.ranges import Ranges
 
 
 def write_onnx(

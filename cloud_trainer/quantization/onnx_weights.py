@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud_trainer.quantize.onnx_static import prepare, told
+from cloud_trainer.quantization.onnx_static import prepare, told
 
 BLOCK = 32
 FLOAT16_MAX = 65504.0

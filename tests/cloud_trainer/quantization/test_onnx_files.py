@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from cloud_trainer.export.to_onnx import export_onnx
-from cloud_trainer.quantize.agreement import sqnr
-from cloud_trainer.quantize.onnx_static import observe_extremes, onnx_layers, prepare, quantize_onnx, static
-from cloud_trainer.quantize.onnx_weights import attends, quantize_weights
+from cloud_trainer.exporting.to_onnx import export_onnx
+from cloud_trainer.quantization.agreement import sqnr
+from cloud_trainer.quantization.onnx_static import observe_extremes, onnx_layers, prepare, quantize_onnx, static
+from cloud_trainer.quantization.onnx_weights import attends, quantize_weights
 from shared.errors import ExportError
-from tests.cloud_trainer.quantize.foreign_models import classifier, pictures
+from tests.cloud_trainer.quantization.foreign_models import classifier, pictures
 
 LEVELS = onnxruntime.GraphOptimizationLevel
 

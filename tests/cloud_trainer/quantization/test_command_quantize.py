@@ -11,7 +11,7 @@ import pytest
 from cloud_trainer.cli import main
 from edge_agent import Engine
 from shared.manifest import load_manifest
-from tests.cloud_trainer.quantize.foreign_models import classifier, samples
+from tests.cloud_trainer.quantization.foreign_models import classifier, samples
 
 NUMBERS = ("--json", "--precisions", "int8", "--gate-points", "30")
 

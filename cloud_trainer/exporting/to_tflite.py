@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cloud_trainer.export.to_onnx import quiet, zeros
+from cloud_trainer.exporting.to_onnx import quiet, zeros
 from shared.errors import ExportError, one_line
 
 WORKER = Path(__file__).with_name("tflite_worker.py")

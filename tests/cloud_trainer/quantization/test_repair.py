@@ -8,16 +8,16 @@ import torch
 from torch import nn
 
 from cloud_trainer.config import ExportConfig
-from cloud_trainer.export.environment import existing_python
-from cloud_trainer.export.fold import folded
-from cloud_trainer.export.variants import Student, export_all, open_worker
+from cloud_trainer.exporting.environment import existing_python
+from cloud_trainer.exporting.fold import folded
+from cloud_trainer.exporting.variants import Student, export_all, open_worker
 from cloud_trainer.models.resnet import Shape, build
 from cloud_trainer.progress import silent
-from cloud_trainer.quantize.agreement import answers_of, sqnr
-from cloud_trainer.quantize.bias import corrected
-from cloud_trainer.quantize.channels import groups_of
-from cloud_trainer.quantize.prune import prune
-from cloud_trainer.quantize.repair import Repairs, repair
+from cloud_trainer.quantization.agreement import answers_of, sqnr
+from cloud_trainer.quantization.bias import corrected
+from cloud_trainer.quantization.channels import groups_of
+from cloud_trainer.quantization.prune import prune
+from cloud_trainer.quantization.repair import Repairs, repair
 from shared.errors import ExportError
 
 needs_tflite = pytest.mark.skipif(existing_python() is None, reason="no TFLite exporter on this machine")

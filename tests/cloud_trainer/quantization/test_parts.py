@@ -7,12 +7,12 @@ import doctest
 import numpy as np
 import pytest
 
-from cloud_trainer.export import recipes
-from cloud_trainer.quantize import agreement, gate, prune, ranges, sensitivity, story
-from cloud_trainer.quantize.agreement import compare, sqnr
-from cloud_trainer.quantize.gate import determination, score_of
-from cloud_trainer.quantize.ranges import METHODS, Observed, merge, range_of, spread
-from cloud_trainer.quantize.sensitivity import counts, rank
+from cloud_trainer.exporting import recipes
+from cloud_trainer.quantization import agreement, gate, prune, ranges, sensitivity, story
+from cloud_trainer.quantization.agreement import compare, sqnr
+from cloud_trainer.quantization.gate import determination, score_of
+from cloud_trainer.quantization.ranges import METHODS, Observed, merge, range_of, spread
+from cloud_trainer.quantization.sensitivity import counts, rank
 
 
 @pytest.mark.parametrize("module", [recipes, agreement, gate, prune, ranges, sensitivity, story])

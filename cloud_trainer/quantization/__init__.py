@@ -7,7 +7,7 @@ and repair where that is too much. One purpose a file:
 - ``qat``, ``sensitivity``, ``repair`` when int8 misses its gate; ``prune`` channels that are cut off for good.
 """
 
-from cloud_trainer.quantize.calibration import calibration_samples
-from cloud_trainer.quantize.onnx_static import quantize_onnx
+from cloud_trainer.quantization.calibration import calibration_samples
+from cloud_trainer.quantization.onnx_static import quantize_onnx
 
 __all__ = ["calibration_samples", "quantize_onnx"]

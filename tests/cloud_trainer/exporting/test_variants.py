@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from cloud_trainer.config import ExportConfig
-from cloud_trainer.export.environment import existing_python
-from cloud_trainer.export.recipes import recipes
-from cloud_trainer.export.variants import Student, export_all, open_worker
+from cloud_trainer.exporting.environment import existing_python
+from cloud_trainer.exporting.recipes import recipes
+from cloud_trainer.exporting.variants import Student, export_all, open_worker
 from cloud_trainer.progress import silent
-from cloud_trainer.quantize.agreement import agreements
+from cloud_trainer.quantization.agreement import agreements
 from shared.errors import ExportError
 
 EVERY = ("int8", "int8-reduced", "fp16", "weight8", "weight4")

@@ -13,12 +13,12 @@ import torch
 from msgspec import Struct
 from torch import Tensor, nn
 
-from cloud_trainer.export.fold import folded
-from cloud_trainer.export.to_onnx import zeros
-from cloud_trainer.export.variants import Student
+from cloud_trainer.exporting.fold import folded
+from cloud_trainer.exporting.to_onnx import zeros
+from cloud_trainer.exporting.variants import Student
 from cloud_trainer.models.macs import count_macs
-from cloud_trainer.quantize.channels import Group, groups_of
-from cloud_trainer.quantize.qat import Finetune
+from cloud_trainer.quantization.channels import Group, groups_of
+from cloud_trainer.quantization.qat import Finetune
 from shared.errors import ExportError, one_line
 
 SMALLEST = 2

@@ -18,9 +18,9 @@ import torch
 from msgspec import Struct
 from torch import Tensor, nn
 
-from cloud_trainer.export.fold import folded
-from cloud_trainer.export.to_onnx import quiet, zeros
-from cloud_trainer.quantize.ranges import Ranges
+from cloud_trainer.exporting.fold import folded
+from cloud_trainer.exporting.to_onnx import quiet, zeros
+from cloud_trainer.quantization.ranges import Ranges
 from shared.errors import ExportError, one_line
 
 Finetune = Callable[[nn.Module], None]

@@ -7,8 +7,8 @@ from html import escape
 
 from msgspec import Struct
 
-from cloud_trainer.quantize.agreement import Agreement
-from cloud_trainer.quantize.foreign import Outcome
+from cloud_trainer.quantization.agreement import Agreement
+from cloud_trainer.quantization.foreign import Outcome
 from shared.manifest import Manifest
 
 STYLE = """

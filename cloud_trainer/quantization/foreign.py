@@ -12,16 +12,16 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from cloud_trainer.export.recipes import Recipe
+from cloud_trainer.exporting.recipes import Recipe
 from cloud_trainer.progress import Progress, silent
-from cloud_trainer.quantize.agreement import sqnr
-from cloud_trainer.quantize.calibration import batches
-from cloud_trainer.quantize.onnx_files import write_onnx
-from cloud_trainer.quantize.onnx_static import observe, onnx_layers, prepare
-from cloud_trainer.quantize.onnx_weights import attends
-from cloud_trainer.quantize.ranges import METHODS, Observed, Ranges, ranges
-from cloud_trainer.quantize.sensitivity import Sensitivity, counts, rank
-from cloud_trainer.quantize.story import Trial, in_float
+from cloud_trainer.quantization.agreement import sqnr
+from cloud_trainer.quantization.calibration import batches
+from cloud_trainer.quantization.onnx_files import write_onnx
+from cloud_trainer.quantization.onnx_static import observe, onnx_layers, prepare
+from cloud_trainer.quantization.onnx_weights import attends
+from cloud_trainer.quantization.ranges import METHODS, Observed, Ranges, ranges
+from cloud_trainer.quantization.sensitivity import Sensitivity, counts, rank
+from cloud_trainer.quantization.story import Trial, in_float
 from shared.errors import ExportError, UsageError, one_line
 
 Feeds = Mapping[str, NDArray[Any]]

@@ -16,9 +16,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud_trainer.quantize.calibration import batches
-from cloud_trainer.quantize.onnx_pooling import pool_means
-from cloud_trainer.quantize.ranges import KEPT, Observed, Ranges, merge
+from cloud_trainer.quantization.calibration import batches
+from cloud_trainer.quantization.onnx_pooling import pool_means
+from cloud_trainer.quantization.ranges import KEPT, Observed, Ranges, merge
 from shared.errors import ExportError, one_line
 
 Activations = Literal["uint8", "int8"]

@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cloud_trainer.config import ExportConfig
-from cloud_trainer.export.environment import exporter_python, unsupported
-from cloud_trainer.export.fold import folded
-from cloud_trainer.export.recipes import Recipe, recipes
-from cloud_trainer.export.specs import onnx_specs, tflite_specs
-from cloud_trainer.export.to_onnx import INPUT, export_onnx, zeros
-from cloud_trainer.export.to_tflite import TfliteWorker, save_calibration, save_program
+from cloud_trainer.exporting.environment import exporter_python, unsupported
+from cloud_trainer.exporting.fold import folded
+from cloud_trainer.exporting.recipes import Recipe, recipes
+from cloud_trainer.exporting.specs import onnx_specs, tflite_specs
+from cloud_trainer.exporting.to_onnx import INPUT, export_onnx, zeros
+from cloud_trainer.exporting.to_tflite import TfliteWorker, save_calibration, save_program
 from cloud_trainer.progress import Progress
-from cloud_trainer.quantize.onnx_files import write_onnx
-from cloud_trainer.quantize.onnx_weights import attends
-from cloud_trainer.quantize.ranges import Observed, Ranges
+from cloud_trainer.quantization.onnx_files import write_onnx
+from cloud_trainer.quantization.onnx_weights import attends
+from cloud_trainer.quantization.ranges import Observed, Ranges
 from edge_agent.backends import available
 from shared.errors import ExportError
 from shared.manifest import TensorSpec, Variant, reference_file

@@ -11,16 +11,16 @@ import onnxruntime
 import pytest
 import torch
 
-from cloud_trainer.export import environment
-from cloud_trainer.export.environment import VARIABLE, existing_python, unsupported
-from cloud_trainer.export.fold import folded
-from cloud_trainer.export.specs import onnx_specs
-from cloud_trainer.export.to_onnx import export_onnx
-from cloud_trainer.export.to_tflite import TfliteWorker
-from cloud_trainer.export.variants import open_worker
+from cloud_trainer.exporting import environment
+from cloud_trainer.exporting.environment import VARIABLE, existing_python, unsupported
+from cloud_trainer.exporting.fold import folded
+from cloud_trainer.exporting.specs import onnx_specs
+from cloud_trainer.exporting.to_onnx import export_onnx
+from cloud_trainer.exporting.to_tflite import TfliteWorker
+from cloud_trainer.exporting.variants import open_worker
 from cloud_trainer.models import ResNet, build
 from cloud_trainer.progress import silent
-from cloud_trainer.quantize import calibration_samples, quantize_onnx
+from cloud_trainer.quantization import calibration_samples, quantize_onnx
 from shared.errors import ExportError
 
 SHAPE = ResNet(input=(1, 8, 8), outputs=3, width=4, embedding=6)
@@ -146,7 +146,7 @@ def test_worker_that_dies_is_reported_with_its_last_words(tmp_path):
 
 
 def test_worker_imports_nothing_of_ours():
-    from cloud_trainer.export.to_tflite import WORKER
+    from cloud_trainer.exporting.to_tflite import WORKER
 
     text = WORKER.read_text()
     assert not [line for line in text.splitlines() if line.strip().startswith(("from shared", "from cloud_trainer"))]

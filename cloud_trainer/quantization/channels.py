@@ -13,7 +13,7 @@ import torch
 from msgspec import Struct, field
 from torch import nn
 
-from cloud_trainer.export.to_onnx import quiet, zeros
+from cloud_trainer.exporting.to_onnx import quiet, zeros
 
 _aten = torch.ops.aten
 CONVOLUTIONS = {_aten.conv1d.default, _aten.conv2d.default}

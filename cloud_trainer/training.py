@@ -40,13 +40,13 @@ from cloud_trainer.engines import Engine
 from cloud_trainer.evaluation import Judge, best_variant, chance_warning
 from cloud_trainer.evaluation.numbers import naive_scale
 from cloud_trainer.evaluation.robustness import robustness_of_variant
-from cloud_trainer.export.variants import Student, open_worker
+from cloud_trainer.exporting.variants import Student, open_worker
 from cloud_trainer.features import float_warning
 from cloud_trainer.fit import Encoded
 from cloud_trainer.gates import GATES_NAME, Gates, better, decide, no_worse, save_gates
 from cloud_trainer.kinds import Kind, Prepared, kind_of
 from cloud_trainer.learn import HERE, Learned, Lesson, finetuned, learn, load_checkpoint, save_checkpoint
-from cloud_trainer.package import (
+from cloud_trainer.packaging import (
     REFERENCE_MINIMUM,
     Measured,
     draft,
@@ -58,8 +58,8 @@ from cloud_trainer.package import (
     write_golden_outputs,
 )
 from cloud_trainer.progress import WARNING, Progress, silent, within
-from cloud_trainer.quantize import calibration_samples
-from cloud_trainer.quantize.prune import prune
+from cloud_trainer.quantization import calibration_samples
+from cloud_trainer.quantization.prune import prune
 from cloud_trainer.story import Story, documents
 from cloud_trainer.work import work_directory
 from shared.errors import DataError, ExportError, UsageError

@@ -22,24 +22,24 @@ from msgspec import Struct
 from torch import nn
 
 from cloud_trainer.config import ExportConfig
-from cloud_trainer.export.fold import folded
-from cloud_trainer.export.recipes import Recipe, recipes
-from cloud_trainer.export.to_onnx import export_onnx
-from cloud_trainer.export.to_tflite import TfliteWorker, save_calibration, save_program
-from cloud_trainer.export.variants import Sources, Student, make_onnx, make_tflite, observe_tflite
+from cloud_trainer.exporting.fold import folded
+from cloud_trainer.exporting.recipes import Recipe, recipes
+from cloud_trainer.exporting.to_onnx import export_onnx
+from cloud_trainer.exporting.to_tflite import TfliteWorker, save_calibration, save_program
+from cloud_trainer.exporting.variants import Sources, Student, make_onnx, make_tflite, observe_tflite
 from cloud_trainer.progress import Progress, silent
-from cloud_trainer.quantize.agreement import answers_of, sqnr
-from cloud_trainer.quantize.bias import corrected
-from cloud_trainer.quantize.onnx_static import observe, onnx_layers, prepare
-from cloud_trainer.quantize.qat import Aware, Finetune, aware
-from cloud_trainer.quantize.ranges import METHODS, Observed, Ranges, range_of, ranges
-from cloud_trainer.quantize.sensitivity import Sensitivity, counts, rank
-from cloud_trainer.quantize.story import Trial, in_float, text_of
+from cloud_trainer.quantization.agreement import answers_of, sqnr
+from cloud_trainer.quantization.bias import corrected
+from cloud_trainer.quantization.onnx_static import observe, onnx_layers, prepare
+from cloud_trainer.quantization.qat import Aware, Finetune, aware
+from cloud_trainer.quantization.ranges import METHODS, Observed, Ranges, range_of, ranges
+from cloud_trainer.quantization.sensitivity import Sensitivity, counts, rank
+from cloud_trainer.quantization.story import Trial, in_float, text_of
 from shared.errors import BackendError, ExportError
 from shared.manifest import Variant
 
 LEARNED = "training"
-"""Ranges that quantization-aware training learned, beside the methods of :mod:`cloud_trainer.quantize.ranges`."""
+"""Ranges that quantization-aware training learned, beside the methods of :mod:`cloud_trainer.quantization.ranges`."""
 MEASURED_SAMPLES = 128
 CLOSE = 1e-9
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cloud_trainer.export.fold import folded
+from cloud_trainer.exporting.fold import folded
 
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Linear)
 
