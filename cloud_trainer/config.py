@@ -114,6 +114,9 @@ class FeatureConfig(Struct, frozen=True, forbid_unknown_fields=True):
     max_length: Annotated[int, Meta(ge=0)] = 0  # tokens of a text; 0: chosen
 
 
+USUAL_WIDTH = 32
+
+
 class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Sizes, and where the networks come from.
 
@@ -128,7 +131,7 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
     student: str = "auto"
     teacher_factory: str = ""
     student_factory: str = ""
-    teacher_width: Positive = 32
+    teacher_width: Annotated[int, Meta(ge=0)] = 0  # 0: by the kind of task; of images as wide as there is time for
     ensemble: Positive = 1  # teachers whose answers are averaged
     mac_share: Annotated[float, Meta(gt=0, le=1)] = 0.1
     max_macs: Annotated[int, Meta(ge=0)] = 0  # 0: no limit
@@ -140,6 +143,11 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
     search: bool = False
     search_trials: Positive = 9
     search_epochs: Positive = 2  # of the first round; each next one has three times as many for a third of the trials
+
+    @property
+    def width(self) -> int:
+        """Of the teacher, where nobody said it."""
+        return self.teacher_width or USUAL_WIDTH
 
 
 class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,6 +12,7 @@ was killed goes on where it was:
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import time
 from collections.abc import Callable
@@ -31,6 +32,7 @@ from cloud_trainer.fit import Curve, Encoded, Plan, train
 from cloud_trainer.hardware import device, macs_within
 from cloud_trainer.kinds import Kind, Prepared
 from cloud_trainer.models import Architecture, Limits, architecture, build, bytes_of, custom, fit_to, macs_of
+from cloud_trainer.models.pictures import PictureArchitecture
 from cloud_trainer.models.trees import Trees, fit_trees
 from cloud_trainer.objectives import Objective
 from cloud_trainer.progress import Progress, within
@@ -40,6 +42,10 @@ from shared.errors import TrainingError
 from shared.files import write_atomic
 
 CHECKPOINT = "checkpoint.pt"
+IMAGE_AXES = 3
+TEACHER_WORK, TEACHER_LEAST, PIXEL_WORK = 2.4e13, 1_000_000, 40_000
+"""MACs of a whole training of a teacher of images, forward and back, some ten minutes on two cores; and of an answer:
+at least, and for each pixel at most."""
 SMALL_TREES = 256 << 10  # bytes, where the task sets no limit
 WARM_SHARE = 0.5  # of the epochs, when the weights are good already
 TEACHERS_END, SEARCH_END, STUDENT_END = 0.45, 0.6, 0.85
@@ -166,9 +172,19 @@ def teachers_of(lesson: Lesson) -> tuple[Architecture, ...]:
         tokens = lesson.data.x.dtype == torch.int64
         return (custom(model.teacher_factory, shape, outputs, tokens=tokens),) * model.ensemble
     if model.teacher != "auto" and usual[0].family != model.teacher:
-        width = {"width": model.teacher_width, "embedding": model.embedding}
-        return (architecture(model.teacher, input=shape, outputs=outputs, **width),) * model.ensemble
+        sizes = {"width": model.width, "embedding": model.embedding}
+        usual = (architecture(model.teacher, input=shape, outputs=outputs, **sizes),) * model.ensemble
+    if not model.teacher_width and isinstance(usual[0], PictureArchitecture) and len(shape) == IMAGE_AXES:
+        return tuple(_sized(lesson, one) for one in usual)
     return usual
+
+
+def _sized(lesson: Lesson, teacher: Architecture) -> Architecture:
+    """As wide as images of this size are worth, and as there is time for: :data:`TEACHER_WORK`."""
+    epochs = plan(lesson.task, lesson.task.training.teacher_epochs, 1.0, len(lesson.data), 0).epochs
+    pixels = math.prod(lesson.input_shape)
+    room = min(TEACHER_WORK / (3 * len(lesson.data) * epochs), PIXEL_WORK * pixels)
+    return fit_to(teacher, Limits(macs=max(TEACHER_LEAST, int(room)))) or teacher
 
 
 def students_of(lesson: Lesson) -> tuple[Architecture, ...]:
@@ -247,6 +263,8 @@ def _train(
     teaching: Teaching | None = None,
 ) -> Network:
     model = build(wanted, seed)
+    if isinstance(wanted, PictureArchitecture):
+        model = model.to(memory_format=torch.channels_last)  # a fifth to a half faster on CPUs
     if state is not None:
         model.load_state_dict(state)
     curve = lesson.engine.train(

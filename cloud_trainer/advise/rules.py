@@ -25,7 +25,7 @@ def teacher_of(kind: str, shape: Sequence[int], outputs: int, model: ModelConfig
     '14,087,616'
     """
     name, rule = RULES[kind]
-    macs, params = rule(tuple(shape), outputs, model.teacher_width)
+    macs, params = rule(tuple(shape), outputs, model.width)
     return Network(macs, params, f"rule: {name} for samples of {'x'.join(map(str, shape)) or 'text'}")
 
 
@@ -38,7 +38,7 @@ def counted(kind: str, shape: Sequence[int], outputs: int, model: ModelConfig) -
         from cloud_trainer.models import Architecture, Cnn1d, Mlp, NextItem, ResNet, Transformer, macs_of
     except ModuleNotFoundError:
         return teacher_of(kind, shape, outputs, model)
-    width, size = model.teacher_width, tuple(shape)
+    width, size = model.width, tuple(shape)
     usual: Architecture
     if kind.startswith("image-"):
         usual = ResNet(input=((*size, 1)[2], *size[:2]), outputs=outputs, width=width)

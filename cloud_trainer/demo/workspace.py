@@ -31,6 +31,9 @@ seed = {seed}
 format = "python"
 factory = "cloud_trainer.demo.data:splits"
 
+[model]
+teacher_width = 32
+
 [training]
 teacher_epochs = 8
 student_epochs = 14

@@ -58,9 +58,9 @@ def train(
     """Train ``model`` in place and leave it in evaluation mode. Same arguments, same weights.
 
     ``model(x)`` gives the answer (b, outputs), or that and an embedding (b, e). ``teaching``: what a teacher said of
-    ``data.x`` (:func:`cloud_trainer.distillation.teach`). ``checkpoint``: a file that is written now and then, gone on
-    from where it fits these arguments, and left there at the end, so that the same call gives the same weights at once; who
-    calls removes it. ``stop`` is asked before every batch: true writes the checkpoint and ends the training.
+    ``data.x`` (:func:`cloud_trainer.distillation.teach`). ``checkpoint``: a file that is written now and then, gone
+    on from where it fits these arguments, and left there at the end, so that the same call gives the same weights at
+    once; who calls removes it. ``stop`` is asked before every batch: true writes the checkpoint and ends the training.
 
     A last batch of one sample is left out of its epoch: batch normalisation can't be computed from one.
 

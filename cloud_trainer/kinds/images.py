@@ -36,7 +36,7 @@ class ImageClassification(Kind):
         teacher = ResNet(
             input=input_shape,
             outputs=prepared.outputs,
-            width=task.model.teacher_width,
+            width=task.model.width,
             embedding=task.model.embedding,
             channels_last=channels_last(input_shape),
         )

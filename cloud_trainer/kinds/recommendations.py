@@ -67,7 +67,7 @@ class Recommendation(Kind):
             input=input_shape,
             outputs=outputs,
             vocabulary=outputs + 1,
-            width=2 * task.model.teacher_width,
+            width=2 * task.model.width,
             mix="transformer",
         )
         return (teacher,) * task.model.ensemble

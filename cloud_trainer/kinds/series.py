@@ -86,9 +86,9 @@ class SeriesClassification(Kind):
         model, outputs = task.model, prepared.outputs
         wide: Architecture
         if len(input_shape) == 1:
-            wide = Mlp(input=input_shape, outputs=outputs, width=8 * model.teacher_width, depth=3, dropout=0.3)
+            wide = Mlp(input=input_shape, outputs=outputs, width=8 * model.width, depth=3, dropout=0.3)
         else:
-            wide = Cnn1d(input=input_shape, outputs=outputs, width=model.teacher_width, depth=2)
+            wide = Cnn1d(input=input_shape, outputs=outputs, width=model.width, depth=2)
         return classes.teachers(task, wide)
 
     def students(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:

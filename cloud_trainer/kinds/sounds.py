@@ -89,7 +89,7 @@ class AudioClassification(Kind):
 
     def teachers(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
         """A residual network over the spectrum, as wide as ``TEACHER_MACS`` allow: spectra differ much in size."""
-        width = task.model.teacher_width
+        width = task.model.width
         usual = ResNet(input=input_shape, outputs=prepared.outputs, width=width)
         limits = Limits(macs=round(TEACHER_MACS * (width / 32) ** 2))
         return classes.teachers(task, fit_to(usual, limits, most=2 * width) or usual)

@@ -47,7 +47,7 @@ class _Tables(Kind):
 
     def teachers(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
         """Wide networks of several seeds."""
-        width = min(TEACHER_WIDTHS * task.model.teacher_width, Mlp.max_width)
+        width = min(TEACHER_WIDTHS * task.model.width, Mlp.max_width)
         wide = Mlp(input=input_shape, outputs=prepared.outputs, width=width, depth=3, dropout=0.25)
         return classes.teachers(task, wide) * (MEMBERS if task.model.ensemble == 1 else 1)
 

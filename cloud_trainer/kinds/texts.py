@@ -69,7 +69,7 @@ class TextClassification(Kind):
 
     def teachers(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
         """Dense layers over hashed runs; a transformer over tokens."""
-        words, width = vocabulary_of(prepared.pipeline.encode), task.model.teacher_width
+        words, width = vocabulary_of(prepared.pipeline.encode), task.model.width
         wide: Architecture
         if words:
             wide = Transformer(input=input_shape, outputs=prepared.outputs, vocabulary=words, width=2 * width, heads=4)
