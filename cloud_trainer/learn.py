@@ -201,8 +201,8 @@ def students_of(lesson: Lesson) -> tuple[Architecture, ...]:
 
 
 def limits_of(task: TaskConfig, teacher_macs: int, teacher_bytes: int) -> Limits:
-    """What the student must keep to; the strictest of what the task says. Looking up an embedding is free in MACs: where
-    the task says nothing about bytes, the student has no more of them than its teachers."""
+    """What the student must keep to; the strictest of what the task says. Looking up an embedding is free in MACs:
+    where the task says nothing about bytes, the student has no more of them than its teachers."""
     model = task.model
     macs = [max(1, int(model.mac_share * teacher_macs))]
     if model.max_macs:
