@@ -345,6 +345,8 @@ def _search(lesson: Lesson, limits: Limits, teaching: Teaching, progress: Progre
     candidates = propose(students_of(lesson), limits, task.model.search_trials)
     train_, data, validation, objective = lesson.engine.train, lesson.data, lesson.validation, lesson.objective
     augment = lesson.kind.augment(task, lesson.prepared)
+    spread = lesson.engine.map
+    stop = lesson.stop if spread is in_order else None  # it cannot be asked from another machine
 
     def evaluate(wanted: Architecture, epochs: int, state: Any) -> Trial:
         del state  # a cycle of the learning rate can't be gone on with: each round is a training of its own
@@ -359,6 +361,7 @@ def _search(lesson: Lesson, limits: Limits, teaching: Teaching, progress: Progre
             teaching=teaching,
             augment=augment,
             name=wanted.label,
+            stop=stop,
         )
         score = curve.validation_score[curve.best_epoch]
         return Trial(score, macs_of(wanted), bytes_of(wanted), None, time.monotonic() - started)
@@ -366,7 +369,6 @@ def _search(lesson: Lesson, limits: Limits, teaching: Teaching, progress: Progre
     def one(job: Job) -> Trial:
         return evaluate(job.architecture, job.epochs, job.state)
 
-    spread = lesson.engine.map
     return search(
         candidates,
         evaluate,

@@ -138,7 +138,7 @@ def train_release(
             start = load_checkpoint(parent) if parent else None
             progress("features", 0.02, f"preparing {len(splits.train):,} samples")
             prepared = kind.prepare(task, splits)
-            values = _values(splits.train.x, warnings)
+            values = _values(splits.train.x, kind, warnings)
             if old is not None and start is not None and prepared.answer == "logits":
                 prepared = msgspec.structs.replace(prepared, pipeline=old.pipeline)
             work = work_directory(out)
@@ -281,8 +281,7 @@ def judge_of(task: TaskConfig, pipeline: Pipeline, manifest_task: str, splits: S
     thresholds = [one.threshold for one in pipeline.decode if isinstance(one, Threshold)]
     scale = 0.0
     if manifest_task == "forecast":
-        past = np.concatenate([splits.train.x[:1, :, 0].ravel(), splits.train.x[1:, -1, 0]]).astype(np.float64)
-        scale = naive_scale(past)
+        scale = naive_scale(splits.train.x[:, :, 0])
     return Judge(
         manifest_task,
         threshold=thresholds[0] if thresholds and manifest_task == "anomaly" else None,
@@ -332,12 +331,12 @@ def _time_place(task: TaskConfig, part: Dataset) -> tuple[int, ...]:
     return (part.columns.index(task.data.time),) if task.data.time in part.columns else ()
 
 
-def _values(x: NDArray[Any], warnings: Warnings) -> tuple[float, float] | None:
+def _values(x: NDArray[Any], kind: Kind, warnings: Warnings) -> tuple[float, float] | None:
     """The smallest and the largest value, where samples are numbers."""
     if x.dtype.kind not in "biuf" or not np.isfinite(x).all():
         return None
     values = value_range(x, "train split")
-    if x.ndim > 2:
+    if x.ndim > 2 and kind.task != "forecast":  # whose channels are named, and may be times
         warnings.add(float_warning(x, values))
     return values
 
