@@ -181,14 +181,12 @@ class ExportConfig(Struct, frozen=True, forbid_unknown_fields=True):
     repaired, by quantization-aware training (``qat``) and then by keeping the layers that lose most in float
     (``mixed``), and only then left out, with the reason in the report. ``precisions`` beside fp32: ``int8``, ``fp16``,
     ``weight8`` and ``weight4`` (weights only); ``int8-reduced``, with weights of 7 bits, is for x86 without VNNI.
-    ``calibration``: how ranges of activations are chosen (``cloud_trainer.quantize.ranges``); ``auto`` measures all.
     ``prune``: share of the channels that are cut off beforehand."""
 
     runtimes: tuple[Literal["onnxruntime", "litert"], ...] = ("onnxruntime", "litert")
     precisions: tuple[Literal["int8", "int8-reduced", "fp16", "weight8", "weight4"], ...] = ("int8",)
     gate_points: Annotated[float, Meta(gt=0)] = 1.0
     calibration_samples: Positive = 256
-    calibration: Literal["auto", "min-max", "percentile", "mse", "entropy"] = "min-max"
     qat: bool = True
     qat_epochs: Positive = 3
     mixed: bool = True

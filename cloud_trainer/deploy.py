@@ -15,19 +15,23 @@ from torch import nn
 from cloud_trainer.config import ExportConfig
 from cloud_trainer.data import Dataset
 from cloud_trainer.evaluation import Judge, answer_of, figures, left_out, run_batch
+from cloud_trainer.export.specs import onnx_specs
+from cloud_trainer.export.to_onnx import INPUT
 from cloud_trainer.export.to_tflite import TfliteWorker
 from cloud_trainer.export.variants import Student, export_all
 from cloud_trainer.fit import answers
 from cloud_trainer.learn import Learned, Lesson, finetuned
+from cloud_trainer.models.trees import Trees, export_trees
 from cloud_trainer.package import Measured, measure
 from cloud_trainer.progress import Progress, within
 from cloud_trainer.quantize.agreement import Agreement, agreements
 from cloud_trainer.quantize.repair import Repairs
 from edge_agent.backends import available
 from edge_agent.selection import quality_of
-from shared.manifest import Manifest, Variant
+from shared.manifest import Manifest, Variant, reference_file
 
 AGREEMENT_SAMPLES = 500
+TREES = "fp32-trees-onnx"
 
 
 class Deployed(Struct, frozen=True, eq=False):
@@ -83,6 +87,8 @@ def deploy(
     """
     config = lesson.task.export
     variants = export_all(student, config, held.release, worker, within(progress, 0.0, 0.4))
+    if learned.small_trees is not None and "onnxruntime" in config.runtimes:
+        variants.append(_trees(learned.small_trees, student, held.release))
     measured = []
     for i, variant in enumerate(variants):
         progress("evaluate", 0.4 + 0.3 * i / len(variants), variant.id)
@@ -106,7 +112,8 @@ def deploy(
 
 def gate(measured: Sequence[Measured], config: ExportConfig, judge: Judge) -> tuple[list[Measured], dict[str, str]]:
     """Keep fp32, and of the others those that are good enough beside the fp32 of their runtime."""
-    fp32 = {one.variant.runtime: quality_of(one.variant) for one in measured if one.variant.precision == "fp32"}
+    students = [one for one in measured if one.variant.precision == "fp32" and one.variant.id != TREES]
+    fp32 = {one.variant.runtime: quality_of(one.variant) for one in students}
     kept, reasons = [], {}
     for one in measured:
         score, best = quality_of(one.variant), fp32.get(one.variant.runtime)
@@ -118,6 +125,24 @@ def gate(measured: Sequence[Measured], config: ExportConfig, judge: Judge) -> tu
         else:
             reasons[one.variant.id] = reason
     return kept, reasons
+
+
+def _trees(trees: Trees, student: Student, release: Path) -> Variant:
+    """Boosted trees as a variant of their own."""
+    path = release / "variants" / "trees.onnx"
+    export_trees(trees, path, answer=student.answer)
+    (given,), (answer,) = onnx_specs(path)
+    return Variant(
+        id=TREES,
+        runtime="onnxruntime",
+        precision="fp32",
+        student=trees.label,
+        file=reference_file(release, "variants/trees.onnx"),
+        inputs=(msgspec.structs.replace(given, name=INPUT),),
+        outputs=(msgspec.structs.replace(answer, name=student.answer),),
+        macs=trees.macs,
+        quality={},
+    )
 
 
 def _repaired(
@@ -139,7 +164,11 @@ def _repaired(
 
     found = {}
     wanted = {one.runtime for one in failed}
-    best = {one.runtime: held.score(one) for one in variants if one.precision == "fp32" and one.runtime in wanted}
+    best = {
+        one.runtime: held.score(one)
+        for one in variants
+        if one.precision == "fp32" and one.id != TREES and one.runtime in wanted
+    }
     with Repairs(
         student, config, held.release, worker, score=held.score, finetune=finetune, progress=progress
     ) as workshop:

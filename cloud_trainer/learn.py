@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import pickle
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,12 @@ from torch import nn
 
 from cloud_trainer.config import TaskConfig
 from cloud_trainer.distill import Teacher, Teaching, teach
+from cloud_trainer.engines import Engine, in_order
 from cloud_trainer.fit import Curve, Encoded, Plan, train
 from cloud_trainer.hardware import device, macs_within
-from cloud_trainer.jobs import Trainer
 from cloud_trainer.kinds import Kind, Prepared
 from cloud_trainer.models import Architecture, Limits, architecture, build, bytes_of, custom, fit_to, macs_of
+from cloud_trainer.models.trees import Trees, fit_trees
 from cloud_trainer.objectives import Objective
 from cloud_trainer.progress import Progress, within
 from cloud_trainer.search import Budget, Job, SearchResult, Trial, propose, search
@@ -39,6 +40,7 @@ from shared.errors import TrainingError
 from shared.files import write_atomic
 
 CHECKPOINT = "checkpoint.pt"
+SMALL_TREES = 256 << 10  # bytes, where the task sets no limit
 WARM_SHARE = 0.5  # of the epochs, when the weights are good already
 TEACHERS_END, SEARCH_END, STUDENT_END = 0.45, 0.6, 0.85
 
@@ -62,12 +64,15 @@ class Network(Struct, frozen=True, eq=False):
 
 
 class Learned(Struct, frozen=True, eq=False):
-    """``teachers`` are averaged, ``trees`` among them; ``alone`` is the student without them; ``warm``: the weights of
-    the parent release were gone on with."""
+    """``council``: who taught, averaged: the ``teachers``, or ``trees``, or both, whatever is best on the validation
+    split. ``small_trees``: trees within the student's limits, where they are better than the student; ``alone``: the
+    student without teachers; ``warm``: the weights of the parent release were gone on with."""
 
     teachers: tuple[Network, ...]
     student: Network
-    trees: Any = None
+    council: tuple[Teacher, ...] = ()
+    trees: Trees | None = None
+    small_trees: Trees | None = None
     alone: Network | None = None
     search: SearchResult | None = None
     limits: Limits = Limits()
@@ -75,8 +80,9 @@ class Learned(Struct, frozen=True, eq=False):
 
     @property
     def macs(self) -> tuple[int, int]:
-        """Of all teachers together, and of the student, for one sample."""
-        return sum(one.macs for one in self.teachers) + (self.trees.operations if self.trees else 0), self.student.macs
+        """Of all who taught together, and of the student, for one sample."""
+        taught = sum(one.macs for one in self.teachers if one.model in self.council)
+        return taught + (self.trees.macs if self.trees else 0), self.student.macs
 
     @property
     def curves(self) -> tuple[Curve, ...]:
@@ -84,18 +90,13 @@ class Learned(Struct, frozen=True, eq=False):
         last = (self.alone.curve,) if self.alone else ()
         return (*(one.curve for one in self.teachers), self.student.curve, *last)
 
-    def taught(self, x: torch.Tensor) -> np.ndarray[Any, Any]:
-        """What the teachers together answer to encoded samples (n, *input): (n, outputs)."""
-        return teach(_asked(self.teachers, self.trees), x).answers.numpy()
 
-
-Spread = Callable[[Callable[[Job], Trial], Sequence[Job]], Sequence[Trial]]
-"""``map`` of a cluster: a function of each item, side by side, results in order."""
+HERE = Engine(train, in_order)
+"""This process trains, one network after the other."""
 
 
 class Lesson(Struct, frozen=True, eq=False):
-    """What everything is trained on and with. ``trainer``: trains as :func:`cloud_trainer.fit.train` does, here or
-    elsewhere; ``spread``: tries architectures side by side."""
+    """What everything is trained on and with. ``engine``: where."""
 
     task: TaskConfig
     kind: Kind
@@ -105,8 +106,7 @@ class Lesson(Struct, frozen=True, eq=False):
     validation: Encoded
     work: Path | None = None
     stop: Callable[[], bool] | None = None
-    trainer: Trainer = train
-    spread: Spread | None = None
+    engine: Engine = HERE
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -123,8 +123,7 @@ def learn(lesson: Lesson, *, start: dict[str, Any] | None, progress: Progress) -
     """
     task = lesson.task
     wanted = teachers_of(lesson)
-    trees = _trees(lesson) if lesson.kind.trees(task, lesson.prepared) else None
-    limits = limits_of(task, sum(macs_of(one) for one in wanted) + (trees.operations if trees else 0))
+    limits = limits_of(task, sum(macs_of(one) for one in wanted))
     student = None if task.model.search else default_student(lesson, limits)
     warm = start is not None and student is not None and start["shapes"] == _names(*wanted, student)
     share = WARM_SHARE if warm else 1.0
@@ -133,11 +132,15 @@ def learn(lesson: Lesson, *, start: dict[str, Any] | None, progress: Progress) -
     for i, (one, state) in enumerate(zip(wanted, states, strict=True)):
         part = within(progress, TEACHERS_END * i / len(wanted), TEACHERS_END * (i + 1) / len(wanted))
         name = "teacher" if len(wanted) == 1 else f"teacher {i + 1}"
-        seed = task.seed + (100 * i if i else 0)
-        teachers.append(
-            _train(lesson, one, name, task.training.teacher_epochs, share, seed, progress=part, state=state)
-        )
-    teaching = teach(_asked(teachers, trees), lesson.data.x, feature_weight=lesson.kind.feature_weight(task))
+        seed = task.seed + 100 * i
+        made = _train(lesson, one, name, task.training.teacher_epochs, share, seed, progress=part, state=state)
+        teachers.append(made)
+    council: tuple[Teacher, ...] = tuple(one.model for one in teachers)
+    trees = None
+    if lesson.kind.trees(task, lesson.prepared):
+        progress("trees", TEACHERS_END, "gradient-boosted trees")
+        council, trees = _council(lesson, council, _trees(lesson, Limits()))
+    teaching = teach(council, lesson.data.x, feature_weight=lesson.kind.feature_weight(task))
     found = None
     if student is None:
         found = _search(lesson, limits, teaching, within(progress, TEACHERS_END, SEARCH_END))
@@ -150,7 +153,8 @@ def learn(lesson: Lesson, *, start: dict[str, Any] | None, progress: Progress) -
     if task.distill.compare:
         last = within(progress, STUDENT_END, 1.0)
         alone = _train(lesson, student, "student without teacher", epochs, share, seed, progress=last, state=state)
-    return Learned(tuple(teachers), trained, trees, alone, found, limits, warm)
+    small = _small_trees(lesson, trained, limits) if trees is not None else None
+    return Learned(tuple(teachers), trained, council, trees, small, alone, found, limits, warm)
 
 
 def teachers_of(lesson: Lesson) -> tuple[Architecture, ...]:
@@ -245,7 +249,7 @@ def _train(
     model = build(wanted, seed)
     if state is not None:
         model.load_state_dict(state)
-    curve = lesson.trainer(
+    curve = lesson.engine.train(
         model,
         lesson.data,
         lesson.validation,
@@ -261,17 +265,13 @@ def _train(
     return Network(wanted, model, curve)
 
 
-def _asked(teachers: Sequence[Network], trees: Any) -> list[Teacher]:
-    return [*(one.model for one in teachers), *([trees.answers] if trees is not None else [])]
-
-
 def finetuned(lesson: Lesson, learned: Learned, model: nn.Module, epochs: int) -> None:
     """Train ``model``, a changed copy of the student, for a few ``epochs`` more, beside its teachers, at a tenth of the
     learning rate."""
     task = lesson.task
     wanted = plan(task, epochs, 1.0, len(lesson.data.y), task.seed + 2)
     rate = task.training.learning_rate / 10
-    teaching = teach(_asked(learned.teachers, learned.trees), lesson.data.x)
+    teaching = teach(learned.council, lesson.data.x)
     train(
         model,
         lesson.data,
@@ -285,8 +285,39 @@ def finetuned(lesson: Lesson, learned: Learned, model: nn.Module, epochs: int) -
     )
 
 
-def _trees(lesson: Lesson) -> Any:
-    raise NotImplementedError
+def _trees(lesson: Lesson, limits: Limits) -> Trees:
+    data, validation = lesson.data, lesson.validation
+    return fit_trees(
+        data.x.numpy(),
+        data.y.numpy(),
+        (validation.x.numpy(), validation.y.numpy()),
+        outputs=lesson.prepared.outputs,
+        score=lesson.objective.score,
+        limits=limits,
+        seed=lesson.task.seed,
+    )
+
+
+def _council(lesson: Lesson, networks: tuple[Teacher, ...], trees: Trees) -> tuple[tuple[Teacher, ...], Trees | None]:
+    """Networks, trees, or both: the best on the validation split; of equals the first."""
+    validation = lesson.validation
+    choices: tuple[tuple[Teacher, ...], ...] = (networks, (trees.answers,), (*networks, trees.answers))
+    scores = [lesson.objective.score(teach(one, validation.x).answers.numpy(), validation.y.numpy()) for one in choices]
+    best = int(np.argmax(scores))
+    return choices[best], trees if best else None
+
+
+def _small_trees(lesson: Lesson, student: Network, limits: Limits) -> Trees | None:
+    """Trees that cost a device no more than the student may, if they are better than it on the validation split."""
+    room = Limits(macs=limits.macs, bytes=limits.bytes or SMALL_TREES)
+    try:
+        trees = _trees(lesson, room)
+    except TrainingError:  # not a single tree fits
+        return None
+    validation, score = lesson.validation, lesson.objective.score
+    found = score(trees.answers(validation.x.numpy()), validation.y.numpy())
+    known = score(teach([student.model], validation.x).answers.numpy(), validation.y.numpy())
+    return trees if found > known else None
 
 
 def _search(lesson: Lesson, limits: Limits, teaching: Teaching, progress: Progress) -> SearchResult:
@@ -294,14 +325,14 @@ def _search(lesson: Lesson, limits: Limits, teaching: Teaching, progress: Progre
     usual = plan(task, task.training.student_epochs, 1.0, len(lesson.data.y), seed)
     longer = usual.epochs / task.training.student_epochs  # on little data, as everywhere
     candidates = propose(students_of(lesson), limits, task.model.search_trials)
-    trainer, data, validation, objective = lesson.trainer, lesson.data, lesson.validation, lesson.objective
+    train_, data, validation, objective = lesson.engine.train, lesson.data, lesson.validation, lesson.objective
     augment = lesson.kind.augment(task, lesson.prepared)
 
     def evaluate(wanted: Architecture, epochs: int, state: Any) -> Trial:
         del state  # a cycle of the learning rate can't be gone on with: each round is a training of its own
         started = time.monotonic()
         model = build(wanted, seed)
-        curve = trainer(
+        curve = train_(
             model,
             data,
             validation,
@@ -317,13 +348,13 @@ def _search(lesson: Lesson, limits: Limits, teaching: Teaching, progress: Progre
     def one(job: Job) -> Trial:
         return evaluate(job.architecture, job.epochs, job.state)
 
-    spread = lesson.spread
+    spread = lesson.engine.map
     return search(
         candidates,
         evaluate,
         budget=Budget(task.model.search_trials, task.model.search_epochs),
         journal=lesson.work,
-        evaluate_many=None if spread is None else lambda jobs: spread(one, jobs),
+        evaluate_many=None if spread is in_order else lambda jobs: spread(one, jobs),
         progress=progress,
     )
 

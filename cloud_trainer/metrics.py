@@ -81,6 +81,11 @@ def ndcg(scores: Numbers, y: Numbers, k: int = 10) -> float:
     >>> round(ndcg(np.array([[0.1, 0.7, 0.2]]), np.array([2])), 3)  # second: 1 / log2(3)
     0.631
     """
+    return float(ndcgs(scores, y, k).mean())
+
+
+def ndcgs(scores: Numbers, y: Numbers, k: int = 10) -> NDArray[np.float64]:
+    """:func:`ndcg` of each row, (n,); without the rows that have nothing relevant."""
     _same_length(scores, y)
     scores, y = np.asarray(scores), np.asarray(y)
     if y.ndim == 1:
@@ -93,7 +98,7 @@ def ndcg(scores: Numbers, y: Numbers, k: int = 10) -> float:
     scores, gains = scores[some], y[some].astype(np.float64)
     discounts = _discounts(scores.shape[1], k)
     best = (-np.sort(-gains, axis=1) * discounts).sum(axis=1)
-    return float(((gains * _shared_discounts(scores, discounts)).sum(axis=1) / best).mean())
+    return np.asarray((gains * _shared_discounts(scores, discounts)).sum(axis=1) / best, np.float64)
 
 
 def ndcg_of_groups(scores: Numbers, relevance: Numbers, groups: Numbers, k: int = 10) -> float:
@@ -120,12 +125,12 @@ def ndcg_of_groups(scores: Numbers, relevance: Numbers, groups: Numbers, k: int 
     return float(np.mean(found))
 
 
-def _ndcg_of_one(scores: Numbers, y: Numbers, k: int) -> float:
+def _ndcg_of_one(scores: Numbers, y: Numbers, k: int) -> NDArray[np.float64]:
     own = scores[np.arange(len(y)), y][:, None]
     above = (scores > own).sum(axis=1)
     equal = (scores == own).sum(axis=1)
     sums = np.concatenate([[0.0], np.cumsum(_discounts(scores.shape[1], k))])
-    return float(((sums[above + equal] - sums[above]) / np.maximum(equal, 1)).mean())  # a NaN equals nothing: 0
+    return np.asarray((sums[above + equal] - sums[above]) / np.maximum(equal, 1), np.float64)  # a NaN equals nothing: 0
 
 
 def _discounts(items: int, k: int) -> NDArray[np.float64]:

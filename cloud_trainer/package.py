@@ -159,14 +159,17 @@ def measure(
     return Measured(variant, outputs)
 
 
-def watch_of(manifest: Manifest, one: Measured, part: str) -> WatchSpec:
-    """What devices watch of this release. ``one``: any variant, with answers to ``part``, which it was not fitted on;
-    the directions in which a classifier's embedding is watched are those in which these vary.
+def watch_of(manifest: Manifest, measured: Sequence[Measured], part: str) -> WatchSpec:
+    """What devices watch of this release. The variants have answers to ``part``, which they were not fitted on; the
+    directions in which a classifier's embedding is watched are those in which the first one's vary. Trees have none:
+    beside them no embedding is watched.
 
     Raises:
         ProfileError: nothing in the answers can be watched.
     """
-    fields = one.outputs[part]
+    fields = dict(measured[0].outputs[part])
+    if not all("embedding" in one.outputs[part] for one in measured):
+        fields.pop("embedding", None)
     if manifest.task.endswith("classification"):
         embedding = fields.get("embedding")
         return WatchSpec.fit(manifest.sample, len(manifest.labels), embedding, pipeline=manifest.pipeline)

@@ -132,7 +132,7 @@ def propose(templates: Sequence[Architecture], limits: Limits, trials: int) -> t
     found: list[Architecture] = []
 
     def add(template: Architecture, within: Limits) -> None:
-        one = fit_to(template, within)
+        one = fit_to(template, within) if len(found) < trials else None
         if one is None:
             return
         if one.width > 8:
@@ -154,7 +154,7 @@ def propose(templates: Sequence[Architecture], limits: Limits, trials: int) -> t
             f"no network fits into {limits.macs or 'any'} MACs and {limits.bytes or 'any'} bytes: the smallest, "
             f"{least.with_width(1).label}, has {macs_of(least.with_width(1))} and {bytes_of(least.with_width(1))}"
         )
-    return tuple(found[:trials])
+    return tuple(found)
 
 
 def next_jobs(candidates: Sequence[Candidate], plan: Sequence[tuple[int, int]]) -> tuple[int, tuple[int, ...]] | None:

@@ -16,9 +16,9 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 import cloud_trainer
-from cloud_trainer import fit
 from cloud_trainer.compare import answers_of, distances, right
 from cloud_trainer.config import TaskConfig
+from cloud_trainer.corruptions import corrupted
 from cloud_trainer.data import (
     Dataset,
     Labelled,
@@ -34,15 +34,17 @@ from cloud_trainer.data import (
 )
 from cloud_trainer.data.oversample import oversample
 from cloud_trainer.deploy import Held, deploy
+from cloud_trainer.energy import measured
+from cloud_trainer.engines import Engine
 from cloud_trainer.evaluation import Judge, best_variant, chance_warning
 from cloud_trainer.evaluation.numbers import naive_scale
+from cloud_trainer.evaluation.robustness import robustness_of_variant
 from cloud_trainer.export.variants import Student, open_worker
 from cloud_trainer.features import float_warning
 from cloud_trainer.fit import Encoded
 from cloud_trainer.gates import GATES_NAME, Gates, better, decide, no_worse, save_gates
-from cloud_trainer.jobs import Trainer
 from cloud_trainer.kinds import Kind, Prepared, kind_of
-from cloud_trainer.learn import Lesson, Spread, learn, load_checkpoint, save_checkpoint
+from cloud_trainer.learn import HERE, Lesson, learn, load_checkpoint, save_checkpoint
 from cloud_trainer.package import (
     REFERENCE_MINIMUM,
     Measured,
@@ -65,14 +67,6 @@ from shared.pipeline.decode import Threshold
 from shared.pipeline.spec import Pipeline
 
 __all__ = ["Labelled", "TrainedRelease", "train_release"]
-
-
-class Engine(Struct, frozen=True, eq=False):
-    """Who trains: ``train`` as :func:`cloud_trainer.fit.train` does, and ``spread``, which tries architectures side by
-    side."""
-
-    train: Trainer = fit.train
-    spread: Spread | None = None
 
 
 class TrainedRelease(Struct, frozen=True):
@@ -99,7 +93,7 @@ def train_release(
     labelled: Sequence[Labelled] = (),
     progress: Progress = silent,
     stop: Callable[[], bool] | None = None,
-    engine: Engine | None = None,
+    engine: Engine = HERE,
 ) -> TrainedRelease:
     """Train, distil, export, quantize, measure, and write the release directory ``out``, whole or not at all.
 
@@ -131,13 +125,14 @@ def train_release(
     if old is not None and version <= old.version:
         raise UsageError(f"version {version} must be above the parent's, {old.version}")
     shares = [deal(part, splits.train, task.retrain.held_out_share, task.seed) for part in labelled]
-    splits = msgspec.structs.replace(splits, train=_with_new(splits.train, shares, task.seed))
+    images = task.kind.startswith("image")
+    splits = msgspec.structs.replace(splits, train=_with_new(splits.train, shares, task.seed, images=images))
 
     with staging(out) as release, ExitStack() as stack:
         worker = open_worker(task.export.runtimes, progress)
         if worker is not None:
             stack.enter_context(worker)
-        with _threads(task.training.threads, beside=worker is not None):
+        with _threads(task.training.threads, beside=worker is not None), measured() as energy:
             start = load_checkpoint(parent) if parent else None
             progress("features", 0.02, f"preparing {len(splits.train):,} samples")
             prepared = kind.prepare(task, splits)
@@ -151,15 +146,15 @@ def train_release(
                 kind=kind,
                 prepared=prepared,
                 objective=kind.objective(task, prepared, splits),
-                data=_encoded(kind, task, prepared, splits.train, task.seed),
+                data=_encoded(kind, task, prepared, splits.train, task.seed, task.training.corrupt),
                 validation=_encoded(kind, task, prepared, splits.validation, task.seed + 1),
                 work=work,
                 stop=stop,
-                trainer=engine.train if engine else fit.train,
-                spread=engine.spread if engine else None,
+                engine=engine,
             )
             learned = learn(lesson, start=start, progress=within(progress, 0.03, 0.55))
-            warnings.told.extend(curve.finding for curve in learned.curves if curve.finding)  # the loop has told them
+            for curve in learned.curves:
+                warnings.add(curve.finding)
             pipeline = kind.finish(task, prepared, learned.student.model, splits)
             calibration = calibration_samples(splits.train.x, task.export.calibration_samples, task.seed)
             student = Student(
@@ -201,7 +196,7 @@ def train_release(
         references |= {b.name: (b.name, parts[b.name]) for b in manifest.baselines[1:]}
         truth = {"default": splits.reference.y} | {share.device: share.held_out.y for share in shares}
         profile = profiles(
-            watch_of(manifest, kept[0], "reference"),
+            watch_of(manifest, kept, "reference"),
             kept,
             references,
             truth,
@@ -215,6 +210,17 @@ def train_release(
         best = _best(manifest, kept)
         if judge.family == "classes":
             warnings.add(chance_warning(best.outputs["test"]["index"], splits.test.y, manifest.labels))
+        progress("robustness", 0.9, best.variant.id)
+        robust = robustness_of_variant(
+            manifest,
+            release,
+            best.variant,
+            splits.test,
+            task.kind,
+            judge,
+            keep=_time_place(task, splits.test),
+            seed=task.seed,
+        )
         gates = _gates(manifest, parent, old, best, judge, splits.test, shares)
         progress("report", 0.92, "card and report")
         counts = {name: len(part) for name, part in splits.parts().items()}
@@ -226,7 +232,6 @@ def train_release(
             prepared=prepared,
             learned=learned,
             deployed=deployed,
-            best=best,
             judge=judge,
             splits=splits,
             objective=lesson.objective,
@@ -237,6 +242,8 @@ def train_release(
             findings=findings,
             gates=gates,
             warnings=tuple(warnings.told),
+            robustness=robust,
+            energy=energy.joules,
         )
         scores, pages = documents(story)
         manifest = finish(manifest, release, kept, profile, pages)
@@ -280,10 +287,10 @@ def judge_of(task: TaskConfig, pipeline: Pipeline, manifest_task: str, splits: S
     )
 
 
-def _with_new(old: Dataset, shares: Sequence[Shares], seed: int) -> Dataset:
+def _with_new(old: Dataset, shares: Sequence[Shares], seed: int, *, images: bool) -> Dataset:
     if not shares:
         return old
-    return join([old, oversample(join([share.train for share in shares]), len(old), seed)])
+    return join([old, oversample(join([share.train for share in shares]), len(old), seed, images=images)])
 
 
 def _all(shares: Sequence[Shares]) -> Iterator[Dataset]:
@@ -292,9 +299,18 @@ def _all(shares: Sequence[Shares]) -> Iterator[Dataset]:
         yield share.held_out
 
 
-def _encoded(kind: Kind, task: TaskConfig, prepared: Prepared, part: Dataset, seed: int) -> Encoded:
+def _encoded(
+    kind: Kind, task: TaskConfig, prepared: Prepared, part: Dataset, seed: int, corrupt: float = 0.0
+) -> Encoded:
     x, targets = kind.examples(task, prepared, part, seed)
+    if corrupt:
+        x = corrupted(task.kind, x, corrupt, np.random.default_rng([seed, 6]), keep=_time_place(task, part))
     return Encoded.of(prepared.encode(x), targets)
+
+
+def _time_place(task: TaskConfig, part: Dataset) -> tuple[int, ...]:
+    """Places of the last axis that no sensor measures: the time."""
+    return (part.columns.index(task.data.time),) if task.data.time in part.columns else ()
 
 
 def _values(x: NDArray[Any], warnings: Warnings) -> tuple[float, float] | None:

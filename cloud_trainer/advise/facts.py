@@ -19,6 +19,8 @@ from shared.errors import DataError, MissingExtraError, UsageError, one_line
 LOOK = 64 << 20  # bytes of a text file that are counted; the rest is reckoned from its size
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 PHOTO = (224, 224, 3)
+SAMPLES, TARGETS = ("x", "X", "data"), ("y", "Y", "target")
+"""Names of arrays, as :mod:`cloud_trainer.data.npz` takes them."""
 
 
 class Facts(Struct, frozen=True):
@@ -52,21 +54,32 @@ def look(task: TaskConfig) -> Facts:
 
 
 def _npz(path: Path, task: TaskConfig) -> Facts:
+    data = task.data
     with zipfile.ZipFile(path) as archive:
         names = {name.removesuffix(".npy"): name for name in archive.namelist()}
-        with archive.open(names["x"]) as file:
+        if not names:
+            raise DataError(f"{path}: no arrays in it")
+        matrix = next((name for name in SAMPLES if name in names), "")
+        with archive.open(names[matrix or next(iter(names))]) as file:
             version = np.lib.format.read_magic(file)
             header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, _, dtype = header(file)
+    if not shape:
+        raise DataError(f"{path}: {matrix or next(iter(names))} is one number; expected an array of samples")
+    rows, sample = int(shape[0]), tuple(shape[1:])
+    if not matrix:  # every array is a column
+        return _rows(rows, len(names), path, task, exact=True)
+    if task.kind == "forecasting" and len(sample) < 2:
+        return _rows(rows, sample[0] if sample else 1, path, task, exact=True)
+    target = next((name for name in (data.target, *TARGETS) if name in names), "")
     with np.load(path, allow_pickle=False) as arrays:
-        y = arrays["y"] if "y" in names else np.zeros(0)
-    rows, sample = shape[0], tuple(shape[1:])
+        y = arrays[target] if target else np.zeros(0)
     outputs = _classes(y) if y.dtype.kind in "iubU" else (int(y.shape[-1]) if y.ndim > 1 else 1)
     if "lens" in names:
-        size = task.data.window or 128
-        rows, sample = max(1, rows // (task.data.step or size)), (size, *sample)
-    elif task.kind == "audio-classification" and task.data.seconds and len(sample) == 1:
-        sample = (int(task.data.seconds * (task.data.sample_rate or 16000)),)
+        size = data.window or 128
+        rows, sample = max(1, rows // (data.step or size)), (size, *sample)
+    elif task.kind == "audio-classification" and data.seconds and len(sample) == 1:
+        sample = (int(data.seconds * (data.sample_rate or 16000)),)
     return Facts(rows, sample, outputs, dtype.itemsize * float(np.prod(sample)), f"counted in {path.name}")
 
 

@@ -196,6 +196,7 @@ def manifest_around(
 
 
 def reference_of(args: argparse.Namespace, wrapped: Wrapped, options: Options) -> Reference | None:
+    """The samples that ``args.reference`` names, as the files take them; ``None`` where it names none."""
     if args.reference is None:
         return None
     found = read_reference(args.reference, [spec.name for spec in wrapped.given])
@@ -220,6 +221,7 @@ def random_reference(
 
 
 def truth_of(reference: Reference, task: str, labels: tuple[str, ...], where: str) -> NDArray[Any] | None:
+    """What the truth is compared with: class indices, or numbers; ``None`` for tasks without a measure."""
     truth = reference.truth
     if truth is None:
         return None
@@ -235,6 +237,7 @@ def truth_of(reference: Reference, task: str, labels: tuple[str, ...], where: st
 def profile_of(
     manifest: Manifest, ran: list[Measured], reference: Reference | None, truth: NDArray[Any] | None
 ) -> ProfileSet | None:
+    """The drift reference, or ``None`` without samples to make one of."""
     if reference is None:
         return None
     if len(reference) < REFERENCE_MINIMUM:
@@ -242,7 +245,7 @@ def profile_of(
     if manifest.task.endswith("classification") and "scores" in ran[0].outputs["test"] and manifest.sample.fixed:
         baselines = {"default": ("test", reference.first)}
         known = None if truth is None else {"default": truth}
-        return profiles(watch_of(manifest, ran[0], "test"), ran, baselines, known, manifest.labels)
+        return profiles(watch_of(manifest, ran, "test"), ran, baselines, known, manifest.labels)
     return watched_answers(manifest, ran, reference.inputs, "test", truth)
 
 
@@ -253,6 +256,7 @@ def warnings_about(
     task: str,
     labels: tuple[str, ...],
 ) -> list[str]:
+    """What a person should know of the samples and of what was answered to them."""
     if reference is None:
         return []
     from cloud_trainer.evaluate import chance_warning
@@ -273,6 +277,7 @@ def warnings_about(
 
 
 def values_of(x: NDArray[Any]) -> tuple[float, float] | None:
+    """The smallest and the largest number in ``x``."""
     return (float(x.min()), float(x.max())) if x.dtype.kind in "biuf" and x.size else None
 
 

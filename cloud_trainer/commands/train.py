@@ -40,7 +40,7 @@ from shared.errors import GateError, MissingExtraError, UsageError
 from shared.manifest import MANIFEST_NAME, load_manifest
 
 if TYPE_CHECKING:
-    from cloud_trainer.train import Engine, TrainedRelease
+    from cloud_trainer.train import TrainedRelease
 
 HELP = "data to release: teacher, student, variants, profile"
 
@@ -77,21 +77,18 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--version {version}: must be at least 1")
     labelled = read_labelled(args.labelled) if args.labelled is not None else ()
     try:
+        from cloud_trainer.engines import engine_of
         from cloud_trainer.train import train_release
     except ModuleNotFoundError as error:
         if re.match(r"(torch|onnx|onnxruntime|matplotlib|sklearn)\b", error.name or ""):
             raise MissingExtraError("training", "trainer") from error
         raise
-    if args.workers < 1:
-        raise UsageError(f"--workers {args.workers}: must be at least 1")
-    if args.engine == "ray" and args.workers > 1:
-        raise UsageError("--workers and --engine ray exclude each other: a Ray cluster has workers of its own")
     if args.strict:
         task = msgspec.structs.replace(task, data=msgspec.structs.replace(task.data, strict=True))
     if args.fresh:
         shutil.rmtree(work_directory(args.out), ignore_errors=True)
     with closing(JsonLines() if args.json else Lines()) as show, ending() as stop, ExitStack() as stack:
-        engine = engine_of(args, stack)
+        engine = stack.enter_context(engine_of(args.engine, args.workers, args.ray_address))
         trained = train_release(
             task,
             args.out,
@@ -106,22 +103,6 @@ def run(args: argparse.Namespace) -> int:
         raise GateError(f"release {task.name}/{version} did not pass: {trained.gates.text}")
     _show(trained, as_json=args.json)
     return 0
-
-
-def engine_of(args: argparse.Namespace, stack: ExitStack) -> Engine | None:
-    """Who trains, if it is not this process."""
-    from cloud_trainer.train import Engine
-
-    if args.engine == "ray":
-        from cloud_trainer.engine_ray import RayEngine
-
-        cluster = stack.enter_context(RayEngine(args.ray_address))
-        return Engine(cluster.train, cluster.map)
-    if args.workers > 1:
-        from cloud_trainer.workers import Workers
-
-        return Engine(Workers(args.workers))
-    return None
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from cloud_trainer.drift.svg import GRID, INK, MUTED, REFERENCE, UP, Canvas, linear, nice_ticks, shortened
+from cloud_trainer.svg import GRID, INK, MUTED, REFERENCE, UP, Canvas, linear, nice_ticks, shortened
 from shared.drift import ReferenceProfile, WindowCounts
 from shared.drift.bins import CATEGORY, Column
 

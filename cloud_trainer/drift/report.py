@@ -13,9 +13,9 @@ from cloud_trainer.drift.history import grouped
 from cloud_trainer.drift.parts import START, cells_of, glossary, table_of
 from cloud_trainer.drift.reference import Reference
 from cloud_trainer.drift.style import STYLE
-from cloud_trainer.drift.svg import SERIES
 from cloud_trainer.drift.times import Axis
 from cloud_trainer.drift.watching import Change, Watched
+from cloud_trainer.svg import SERIES
 from shared.drift import WindowCounts, effects
 from shared.drift.profile import MISSING_SUFFIX
 

@@ -10,7 +10,9 @@ from msgspec import Struct
 
 from cloud_trainer.drift.findings import signed_size
 from cloud_trainer.drift.history import Point, belongs, grouped
-from cloud_trainer.drift.svg import (
+from cloud_trainer.drift.ticks import axis_ticks
+from cloud_trainer.drift.times import Axis
+from cloud_trainer.svg import (
     ACCENT,
     ALARM,
     DOWN,
@@ -19,11 +21,9 @@ from cloud_trainer.drift.svg import (
     SERIES,
     UP,
     Canvas,
-    axis_ticks,
     linear,
     shortened,
 )
-from cloud_trainer.drift.times import Axis
 from shared.drift import ReferenceProfile, effects
 from shared.drift.bins import CATEGORY
 from shared.drift.profile import MISSING_SUFFIX

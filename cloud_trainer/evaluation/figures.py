@@ -194,9 +194,7 @@ def _per_query(judge: Judge, scores: NDArray[Any], relevance: NDArray[Any]) -> d
     """Each figure of each row."""
     gains = ranks.ordered_gains(scores, relevance)
     return {
-        "ndcg": np.asarray(
-            [metrics.ndcg(scores[i : i + 1], relevance[i : i + 1], judge.k) for i in range(len(scores))], np.float64
-        ),
+        "ndcg": metrics.ndcgs(scores, relevance, judge.k),
         "hit_rate": ranks.hit_rates(gains, judge.k),
         "mrr": ranks.reciprocal_ranks(gains),
         "map": ranks.average_precisions(gains),

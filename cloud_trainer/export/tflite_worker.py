@@ -24,6 +24,7 @@ import os
 import re
 import sys
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 KEPT = 1 << 16
@@ -91,7 +92,7 @@ def quantize(request: dict[str, Any]) -> None:
     made.load_quantization_recipe(rules)
     found = None
     if request["recipe"] == "static":
-        found = calibrated(request["fp32"], request["calibration"], os.stat(request["fp32"]).st_mtime_ns)
+        found = calibrated(request["fp32"], request["calibration"], Path(request["fp32"]).stat().st_mtime_ns)
         found = with_ranges(found, request.get("ranges") or {})
     made.quantize(found, enable_progress_report=False).export_model(request["out"], overwrite=True)
 
@@ -193,7 +194,8 @@ def layers(fp32: str) -> list[str]:
     """Output tensors of the operations with weights."""
     interpreter = interpreter_of(fp32)
     names = {d["index"]: d["name"] for d in interpreter.get_tensor_details()}
-    return [names[int(op["outputs"][0])] for op in interpreter._get_ops_details() if op["op_name"] in WEIGHTED]
+    operators = interpreter._get_ops_details()  # noqa: SLF001  (no public way)
+    return [names[int(op["outputs"][0])] for op in operators if op["op_name"] in WEIGHTED]
 
 
 def interpreter_of(fp32: str, *, keep: bool = False) -> Any:

@@ -102,8 +102,8 @@ def export_all(
             tflite = pool.submit(_all_tflite, student, wanted, sources, release, worker)
         if "onnxruntime" in config.runtimes:
             progress("export", 0.3, "ONNX")
-            for recipe in recipes(config.precisions, "onnxruntime", transformer=transformer):
-                made.append(make_onnx(student, recipe, probe, release))
+            wanted = recipes(config.precisions, "onnxruntime", transformer=transformer)
+            made.extend(make_onnx(student, recipe, probe, release) for recipe in wanted)
         if tflite is not None:
             progress("export", 0.6, "TFLite")
             made += tflite.result()

@@ -66,7 +66,7 @@ def groups_of(model: nn.Module, input_shape: tuple[int, ...], *, tokens: bool = 
     walk = _Walk(program)
     for node in program.graph.nodes:
         walk.see(node)
-    found = []
+    found: list[Group] = []
     for group in walk.groups:
         root = group.root()
         if root.uses and all(root is not other for other in found):
@@ -82,7 +82,7 @@ class _Walk:
 
     def see(self, node: Any) -> None:
         if node.op == "output":
-            self.freeze([n for n in node.all_input_nodes], "an output of the network")
+            self.freeze(node.all_input_nodes, "an output of the network")
         elif node.op == "call_function":
             name = getattr(node.target, "__name__", str(node.target)).split(".")[0]
             place = self.step(node, name)

@@ -7,6 +7,8 @@ normalisation folded in): scaling a layer up and the next one down changes nothi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from msgspec import Struct
 from torch import Tensor, nn
@@ -91,7 +93,7 @@ def prune(student: Student, share: float, finetune: Finetune | None = None) -> P
     return Pruned(smaller, macs, (before, after), tuple(channels), reasons)
 
 
-def importance(group: Group, parameters: dict[str, Tensor]) -> Tensor:
+def importance(group: Group, parameters: Mapping[str, Tensor]) -> Tensor:
     """(size,): weight of each channel's filters times weight of its readers."""
     made, read = torch.zeros(group.size), torch.zeros(group.size)
     for use in group.uses:

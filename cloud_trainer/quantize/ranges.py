@@ -3,7 +3,7 @@
 Four ways, each a candidate: ``min-max`` covers everything; ``percentile`` leaves out one value in 10,000 on each side;
 ``mse`` takes the clipping that loses least in squares; ``entropy`` the one that changes the distribution least
 (Kullback-Leibler; Migacz 2017, "8-bit inference with TensorRT"). None is best for every network, so
-:mod:`cloud_trainer.quantize.onnx_static` measures them.
+:mod:`cloud_trainer.quantize.repair` measures them.
 """
 
 from __future__ import annotations

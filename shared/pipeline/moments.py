@@ -16,8 +16,8 @@ from shared.pipeline.base import Array, ArrayOperation, Floats, check_numbers, r
 from shared.pipeline.tables import Column
 
 DAY = 86_400
-FAR = 2.5e11
-"""Seconds from 1970 beyond which a number is no moment: some 8,000 years."""
+FAR = 3e11
+"""Seconds from 1970 beyond which a number is no moment: some 9,500 years."""
 Cycle = Literal["hour", "weekday", "monthday", "yearday", "month"]
 LENGTH: dict[str, float] = {"hour": 24.0, "weekday": 7.0, "monthday": 31.0, "yearday": 365.25, "month": 12.0}
 FIRST: dict[str, float] = {"hour": 0.0, "weekday": 0.0, "monthday": 1.0, "yearday": 1.0, "month": 1.0}

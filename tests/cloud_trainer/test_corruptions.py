@@ -130,7 +130,7 @@ def nearest(centres):
 def test_score_falls_with_severity_on_a_bounded_sample():
     centres = RNG.normal(0, 1, (3, 20, 2))
     y = RNG.integers(0, 3, 900)
-    x = (centres[y] + RNG.normal(0, 2.0, (900, 20, 2))).astype(np.float32)
+    x = (centres[y] + RNG.normal(0, 3.0, (900, 20, 2))).astype(np.float32)
     seen = []
 
     def answer(samples):
@@ -141,8 +141,8 @@ def test_score_falls_with_severity_on_a_bounded_sample():
     found = robustness(answer, data, corruptions_for("series-classification", x), Judge("classification"), limit=300)
     assert found.metric == "accuracy"
     assert set(seen) == {300}
-    noise = next(row for row in found.rows if row.name == "drift")
-    assert found.clean >= noise.scores[0] > noise.scores[4]
+    drift = next(row for row in found.rows if row.name == "drift")
+    assert drift.scores[4] < found.clean - 0.02
     assert found.mean < found.clean
 
 

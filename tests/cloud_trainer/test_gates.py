@@ -17,7 +17,6 @@ from cloud_trainer.evaluate import (
     softmax,
 )
 from cloud_trainer.gates import Gates, better, binomial_tail, decide, no_worse, save_gates, sign_test
-from cloud_trainer.plots import INK, INK_LUMINANCE, ink_on
 
 
 def answers(n, both, only_parent, only_candidate):
@@ -119,15 +118,6 @@ def test_model_that_is_sure_of_everything_has_one_bin():
 
 def test_few_samples_are_one_bin():
     assert len(calibration_bins(softmax(np.eye(3)), np.arange(3)).samples) == 1
-
-
-def test_text_has_contrast_on_any_colour():
-    for colour in np.random.default_rng(0).random((200, 3)):
-        linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
-        ground = float(linear @ (0.2126, 0.7152, 0.0722)) + 0.05
-        text = (INK_LUMINANCE if ink_on(colour) == INK else 1.0) + 0.05
-        assert max(ground, text) / min(ground, text) >= 3.8
-    assert (ink_on(np.ones(3)), ink_on(np.zeros(3))) == (INK, "#ffffff")
 
 
 def test_confusion_has_truth_in_rows():

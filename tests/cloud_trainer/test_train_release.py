@@ -147,8 +147,9 @@ def test_progress_goes_forward_to_the_end(first):
 def test_student_keeps_to_its_share_and_the_report_needs_no_network(first):
     trained, _, _ = first
     text = (trained.path / "report.html").read_text()
-    assert "data:image/png;base64," in text
+    assert text.count("<svg") > 5
     assert 'src="http' not in text
+    assert "<script" not in text
     assert "href=" not in text
     assert "bars, release 1" in (trained.path / "card.md").read_text()
 
@@ -303,7 +304,7 @@ def test_failure_on_the_way_leaves_nothing_behind(data, tmp_path, monkeypatch):
         pytest.skip("LiteRT is not installed here")
     with pytest.raises(Exception, match="lacks the TFLite exporter"):
         train_release(task_of(data, ("litert",)), tmp_path / "out" / "1", version=1)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["1.work"]  # from which the next run goes on
 
 
 def test_reference_too_small_for_a_profile(tmp_path):

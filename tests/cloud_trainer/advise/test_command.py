@@ -45,6 +45,21 @@ def test_images_in_an_npz_file_are_counted_by_its_header(task, capsys):
     assert found["train"]["word"] == "CPU"
 
 
+def test_arrays_of_other_names_columns_and_series_in_an_npz_file(task):
+    kind = task("series-classification", 'format = "npz"\npath = "a.npz"\nwindow = 100')
+    np.savez(task.folder / "a.npz", X=np.zeros((1000, 3), np.uint8), lens=np.array([400, 600]), y=np.array([0, 1]))
+    assert (look(load_task(kind)).samples, look(load_task(kind)).shape) == (10, (100, 3))
+    np.savez(task.folder / "a.npz", a=np.zeros(70), b=np.zeros(70), y=np.arange(70))
+    table = task("tabular-regression", 'format = "npz"\npath = "a.npz"\ntarget = "y"')
+    assert (look(load_task(table)).samples, look(load_task(table)).shape) == (70, (2,))
+    np.savez(task.folder / "a.npz", x=np.zeros((500, 3)))
+    forecast = task("forecasting", 'format = "npz"\npath = "a.npz"\nhistory = 90\nhorizon = 11')
+    assert look(load_task(forecast)).samples == 400
+    np.savez(task.folder / "a.npz", x=np.float64(3))
+    with pytest.raises(DataError, match="x is one number"):
+        look(load_task(forecast))
+
+
 def test_rows_and_columns_of_a_table_are_counted(task, capsys):
     lines = ["a;b;c;y", *("1;2;3;4" for _ in range(500))]
     (task.folder / "a.csv").write_text("\n".join(lines), encoding="utf-8")

@@ -8,10 +8,11 @@ import pytest
 from cloud_trainer.drift import plots, timeline
 from cloud_trainer.drift.findings import moved
 from cloud_trainer.drift.ordered import Block
-from cloud_trainer.drift.svg import axis_ticks, nice_ticks
+from cloud_trainer.drift.ticks import axis_ticks
 from cloud_trainer.drift.times import DATES, Axis
 from cloud_trainer.drift.watching import watch
 from cloud_trainer.drift.words import size
+from cloud_trainer.svg import nice_ticks
 from shared.drift import DriftDetector, ReferenceProfile
 
 RNG = np.random.default_rng(0)

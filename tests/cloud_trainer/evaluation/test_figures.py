@@ -6,12 +6,13 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn import metrics as sk
 
 from cloud_trainer.evaluation import Judge, answer_of, figures, softmax
 from cloud_trainer.evaluation.classes import confusion as confusion_of
 from cloud_trainer.evaluation.classes import per_class
-from cloud_trainer.evaluation.groups import per_group
+from cloud_trainer.evaluation.groups import per_group, student_t
 from cloud_trainer.evaluation.numbers import coverages, naive_scale
 from cloud_trainer.evaluation.ranks import roc
 from shared.errors import DataError
@@ -192,6 +193,11 @@ def test_worst_groups_stand_first_and_few_samples_prove_little():
     assert bad.low < bad.value < bad.high < 0.5
     assert (one.value, one.low) == (0.0, 0.0)
     assert one.high > 0.7
+
+
+def test_students_t_is_scipys():
+    degrees = np.array([1, 2, 3, 4, 5, 6, 9, 20, 100, 5000])
+    np.testing.assert_allclose(student_t(degrees), stats.t.ppf(0.975, degrees), rtol=2e-3)
 
 
 def test_groups_of_numbers_are_told_by_their_error():

@@ -7,12 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from html import escape
-
-from msgspec import Struct
-
-from cloud_trainer.drift.times import DATES, DAY, Axis
 
 INK = "var(--ink,#1f2933)"
 MUTED = "var(--muted,#616e7c)"
@@ -24,17 +19,6 @@ UP = "var(--up,#d9480f)"
 DOWN = "var(--down,#1c6fb8)"
 REFERENCE = "var(--reference,#9aa5b1)"
 SERIES = ("var(--series1,#5f3dc4)", "var(--series2,#2b8a3e)", "var(--series3,#c2255c)")
-
-MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_STEPS = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, DAY, 2 * DAY, 7 * DAY, 14 * DAY)
-_MONTH_STEPS = (1, 2, 3, 6, 12, 24, 60, 120, 240, 600)
-
-
-class Tick(Struct, frozen=True):
-    """A place on an axis and what stands there."""
-
-    at: float
-    text: str
 
 
 class Canvas:
@@ -100,14 +84,19 @@ class Canvas:
         size: float = 12,
         bold: bool = False,
         title: str = "",
+        rim: bool = True,
+        turn: float = 0,
     ) -> None:
-        """Text with its baseline at ``y``, with a rim in the page's colour, so that it can be read on lines."""
+        """Text with its baseline at ``y``; its ``rim``, in the page's colour, lets it be read on lines. ``turn``:
+        degrees, clockwise, about the anchor."""
         tip = f"<title>{escape(title)}</title>" if title else ""
         weight = ' font-weight="600"' if bold else ""
         shown = f"−{text[1:]}" if text.startswith("-") else text
+        turned = f' transform="rotate({_n(turn)} {_n(x)} {_n(y)})"' if turn else ""
+        edge = f' stroke="{CARD}" stroke-width="3" paint-order="stroke" stroke-linejoin="round"' if rim else ""
         self._parts.append(
-            f'<text x="{_n(x)}" y="{_n(y)}" fill="{colour}" font-size="{size}" text-anchor="{anchor}"{weight} '
-            f'stroke="{CARD}" stroke-width="3" paint-order="stroke" stroke-linejoin="round">{tip}{escape(shown)}</text>'
+            f'<text x="{_n(x)}" y="{_n(y)}" fill="{colour}" font-size="{size}" text-anchor="{anchor}"{weight}'
+            f"{edge}{turned}>{tip}{escape(shown)}</text>"
         )
 
     def done(self, label: str, *, css: str = "") -> str:
@@ -148,34 +137,6 @@ def nice_ticks(low: float, high: float, most: int) -> list[float]:
     return [low]
 
 
-def axis_ticks(axis: Axis, low: float, high: float, most: int) -> list[Tick]:
-    """Round places on a horizontal axis."""
-    if axis.kind == DATES:
-        return _date_ticks(low, high, most)
-    return [Tick(at, axis.text(at)) for at in nice_ticks(low, high, most)]
-
-
-def _date_ticks(low: float, high: float, most: int) -> list[Tick]:
-    for step in _STEPS:
-        first = math.ceil(low / step)
-        if math.floor(high / step) - first + 1 <= most:
-            found = [datetime.fromtimestamp(i * step, UTC) for i in range(first, math.floor(high / step) + 1)]
-            if step >= DAY:
-                return [Tick(d.timestamp(), f"{d.day} {MONTHS[d.month - 1]}") for d in found]
-            return [Tick(d.timestamp(), d.strftime("%H:%M" if step >= 60 else "%H:%M:%S")) for d in found]
-    begin, end = datetime.fromtimestamp(low, UTC), datetime.fromtimestamp(high, UTC)
-    begin_month, end_month = begin.year * 12 + begin.month - 1, end.year * 12 + end.month - 1
-    for step in _MONTH_STEPS:
-        months = [m for m in range(begin_month, end_month + 1) if m % step == 0 and _month(m) >= low]
-        if len(months) <= most:
-            return [Tick(_month(m), str(m // 12) if step >= 12 else f"{MONTHS[m % 12]} {m // 12}") for m in months]
-    return []
-
-
-def _month(month: int) -> float:
-    return datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC).timestamp()
-
-
 def shortened(text: str, most: int) -> str:
     """``text`` cut to ``most`` characters.
 
@@ -183,6 +144,18 @@ def shortened(text: str, most: int) -> str:
     'tempe…'
     """
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def both_ends(text: str, most: int) -> str:
+    """``text`` cut in its middle to ``most`` characters: what tells names apart is often at their ends.
+
+    >>> both_ends("temperature of motor 7", 11)
+    'tempe…tor 7'
+    """
+    if len(text) <= most:
+        return text
+    tail = (most - 1) // 2
+    return text[: most - 1 - tail] + "…" + text[len(text) - tail :]
 
 
 def _n(value: float) -> str:
