@@ -107,8 +107,7 @@ def held_out(fields: Mapping[str, NDArray[Any]], truth: NDArray[Any], labels: Se
     value, scores = fields.get("value"), fields.get("scores")
     if "label" in fields and labels and truth.dtype.kind in "iu":
         right = fields["label"] == np.asarray(labels)[truth]
-        sure = scores is not None and "index" in fields
-        return HeldOut.of_classes(right, scores.max(axis=1) if sure else None)
+        return HeldOut.of_classes(right, None if scores is None or "index" not in fields else scores.max(axis=1))
     if value is not None and value.dtype.kind == "f" and value.shape == truth.shape == (len(truth),):
         return HeldOut.of_numbers(np.abs(value.astype(np.float64) - truth))
     return HeldOut()

@@ -7,11 +7,14 @@ the manifest: filter, boost, exclude, limit.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from cloud_trainer.augment.histories import LoseItems
 from cloud_trainer.config import TaskConfig
 from cloud_trainer.data import Splits
-from cloud_trainer.kinds.base import Kind, Prepared
+from cloud_trainer.fit import Encoded
+from cloud_trainer.kinds.base import Adviser, Augment, Kind, Prepared
+from cloud_trainer.kinds.counts import MOST_ITEMS, count
 from cloud_trainer.models import Architecture, NextItem
 from cloud_trainer.objectives import Items, Objective
 from shared.errors import DataError
@@ -21,6 +24,7 @@ from shared.pipeline.encode import EmbeddingIndex
 from shared.pipeline.ranking import Item, Limit
 from shared.pipeline.spec import Pipeline
 
+DROPOUT, TAUGHT_DROPOUT = 0.5, 0.25
 ANSWERED = 20
 """Items of an answer, at most."""
 
@@ -61,22 +65,31 @@ class Recommendation(Kind):
         )
 
     def teachers(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
-        """Attention over the history."""
-        outputs = prepared.outputs
-        teacher = NextItem(
-            input=input_shape,
-            outputs=outputs,
-            vocabulary=outputs + 1,
-            width=2 * task.model.teacher_width,
-            mix="transformer",
-        )
-        return (teacher,) * task.model.ensemble
+        """Attention over the history, and its mean by age."""
+        wide = _next(input_shape, prepared, width=4 * task.model.teacher_width)
+        seeing = _next(input_shape, prepared, width=2 * task.model.teacher_width, mix="transformer")
+        return (wide, seeing) * task.model.ensemble
 
     def students(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
-        """The mean of the history and its latest item; attention again, but smaller."""
+        """The mean of the history by age and its latest item; attention again, but smaller."""
         del task
-        outputs = prepared.outputs
-        return (
-            NextItem(input=input_shape, outputs=outputs, vocabulary=outputs + 1),
-            NextItem(input=input_shape, outputs=outputs, vocabulary=outputs + 1, mix="transformer"),
-        )
+        return tuple(_next(input_shape, prepared, mix=mix, dropout=TAUGHT_DROPOUT) for mix in ("pool", "transformer"))
+
+    def adviser(self, task: TaskConfig, prepared: Prepared, data: Encoded, validation: Encoded) -> Adviser | None:
+        """Counts of what followed what."""
+        if task.model.teacher != "auto" or task.model.teacher_factory or prepared.outputs > MOST_ITEMS:
+            return None
+        held_out = validation.x.numpy(), validation.y.numpy()
+        return count(data.x.numpy(), data.y.numpy(), held_out, prepared.outputs)
+
+    def augment(self, task: TaskConfig, prepared: Prepared) -> Augment | None:
+        """Items of the history are missing: what is known of it must not be known by heart."""
+        del prepared
+        return LoseItems() if task.training.augment is not False else None
+
+
+def _next(input_shape: tuple[int, ...], prepared: Prepared, **more: Any) -> NextItem:
+    outputs = prepared.outputs
+    return NextItem(
+        input=input_shape, outputs=outputs, vocabulary=outputs + 1, tied=False, **({"dropout": DROPOUT} | more)
+    )
