@@ -11,15 +11,19 @@ other by query (``data.group``), which is what NDCG is the mean of. A device sco
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
+
+from numpy.typing import NDArray
 
 from cloud_trainer.augment.histories import LoseItems
 from cloud_trainer.config import TaskConfig
-from cloud_trainer.data import Splits
+from cloud_trainer.data import Dataset, Splits
+from cloud_trainer.distill import Teacher
 from cloud_trainer.fit import Encoded
 from cloud_trainer.kinds.base import Adviser, Augment, Kind, Prepared
 from cloud_trainer.kinds.counts import MOST_ITEMS, count
-from cloud_trainer.kinds.tables import TabularRegression
+from cloud_trainer.kinds.tables import TabularRegression, Targets
 from cloud_trainer.models import Architecture, NextItem
 from cloud_trainer.objectives import Items, Objective
 from shared.errors import DataError
@@ -94,6 +98,15 @@ class Recommendation(Kind):
         if not _items(prepared):
             return ROWS.students(task, prepared, input_shape)
         return tuple(_next(input_shape, prepared, mix=mix, dropout=TAUGHT_DROPOUT) for mix in ("pool", "transformer"))
+
+    def graded(
+        self, prepared: Prepared, models: Sequence[Teacher], splits: Splits, part: Dataset
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Of candidates: relevances as they are, by which gains are reckoned."""
+        answer, truth = super().graded(prepared, models, splits, part)
+        if not isinstance(prepared.targets, Targets):
+            return answer, truth
+        return answer * prepared.targets.std + prepared.targets.mean, part.y
 
     def trees(self, task: TaskConfig, prepared: Prepared) -> bool:
         """Of candidates."""

@@ -19,7 +19,8 @@ from cloud_trainer.models.tokens import TokenArchitecture
 
 YOUNGER = 2.0
 """The oldest item begins with exp(-2) of the latest one's weight."""
-LEAST = 1e-3
+PARTS = 64
+"""A history of less than such a part of all weights is divided by that part."""
 
 
 class NextItem(TokenArchitecture, frozen=True, kw_only=True, tag="next-item"):
@@ -74,8 +75,11 @@ class ItemNetwork(nn.Module):
         y = self.drop(self.table(x)) * there.unsqueeze(2)
         if self.architecture.mix == "transformer":
             y = self.encoder(y, ((1 - there) * FAR).unsqueeze(1).unsqueeze(1))
-        weight = there * self.age.exp()
-        mean = (y * weight.unsqueeze(2)).sum(1) / weight.sum(1, keepdim=True).clamp(min=LEAST)
+        ages = self.age.exp()
+        weight = there * ages
+        # never so little that it is 0 in int8
+        whole = torch.maximum(weight.sum(1, keepdim=True), ages.sum() / PARTS)
+        mean = (y * weight.unsqueeze(2)).sum(1) / whole
         known = torch.cat([mean, y[:, -1]], 1)
         embedding = self.straight(known) + self.point(known)
         pointed = self.drop(embedding)
