@@ -68,6 +68,9 @@ from shared.manifest import Baseline, Lineage, Manifest, load_manifest
 from shared.pipeline.decode import Threshold
 from shared.pipeline.spec import Pipeline
 
+SHORT = 200_000
+"""Samples, each counted in every epoch, of a training of seconds."""
+
 __all__ = ["Labelled", "TrainedRelease", "train_release"]
 
 
@@ -134,7 +137,10 @@ def train_release(
         worker = open_worker(task.export.runtimes, progress)
         if worker is not None:
             stack.enter_context(worker)
-        with _threads(task.training.threads, beside=worker is not None), measured() as energy:
+        with (
+            _threads(task.training.threads, beside=worker is not None and _short(task, len(splits.train))),
+            measured() as energy,
+        ):
             start = load_checkpoint(parent) if parent else None
             progress("features", 0.02, f"preparing {len(splits.train):,} samples")
             prepared = kind.prepare(task, splits)
@@ -344,6 +350,12 @@ def _values(x: NDArray[Any], kind: Kind, warnings: Warnings) -> tuple[float, flo
 def _ordered(part: Dataset) -> bool:
     """Whether the samples follow each other in time."""
     return part.times is not None and bool((np.diff(part.times) >= 0).all()) and part.groups is None
+
+
+def _short(task: TaskConfig, samples: int) -> bool:
+    """Whether training takes about as long as the TFLite worker's imports, which then get a core of their own."""
+    training = task.training
+    return samples * (training.teacher_epochs + training.student_epochs) <= SHORT
 
 
 @contextmanager
