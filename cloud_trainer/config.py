@@ -160,8 +160,9 @@ class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
     learning_rate: Annotated[float, Meta(gt=0)] = 3e-3
     weight_decay: Annotated[float, Meta(ge=0)] = 1e-4
     threads: Annotated[int, Meta(ge=0)] = 0  # 0: all
-    patience: Annotated[int, Meta(ge=0)] = 0  # epochs without a better validation score that end it; 0: none do
-    label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    # epochs without a better validation score that end it; 0: none do; without: as the kind says
+    patience: Annotated[int, Meta(ge=0)] | None = None
+    label_smoothing: Annotated[float, Meta(ge=0, lt=1)] | None = None  # without: as the kind says
     class_weights: bool = False  # rare classes count as much as frequent ones
     augment: bool | None = None  # shifts, noise, time and frequency masks, dropped words; without: as the kind says
     mirror: bool = False  # images that are mirrored stay what they are

@@ -233,8 +233,9 @@ def default_student(lesson: Lesson, limits: Limits) -> Architecture:
     return found
 
 
-def plan(task: TaskConfig, epochs: int, share: float, samples: int, seed: int) -> Plan:
-    """How long to train on ``samples``: ``share`` of ``epochs``, or of as many as give the minimum of updates."""
+def plan(task: TaskConfig, epochs: int, share: float, samples: int, seed: int, patience: float = 0.0) -> Plan:
+    """How long to train on ``samples``: ``share`` of ``epochs``, or of as many as give the minimum of updates.
+    ``patience``: share of them without a better validation score that ends it, where the task does not say."""
     training = task.training
     steps = -(-samples // training.batch)
     epochs = max(1, round(share * max(epochs, -(-training.minimum_steps // steps))))
@@ -244,7 +245,7 @@ def plan(task: TaskConfig, epochs: int, share: float, samples: int, seed: int) -
         learning_rate=training.learning_rate,
         weight_decay=training.weight_decay,
         seed=seed,
-        patience=training.patience,
+        patience=math.ceil(patience * epochs) if training.patience is None else training.patience,
         clip_norm=training.clip_norm,
         precision=training.precision,
         compile=training.compile,
@@ -265,6 +266,8 @@ def _train(
     state: dict[str, Any] | None = None,
     teaching: Teaching | None = None,
 ) -> Network:
+    task, prepared = lesson.task, lesson.prepared
+    augment = lesson.kind.augment if teaching is None else lesson.kind.augment_taught
     model = build(wanted, seed)
     if isinstance(wanted, PictureArchitecture):
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth to a half faster on CPUs
@@ -274,10 +277,10 @@ def _train(
         model,
         lesson.data,
         lesson.validation,
-        plan(lesson.task, epochs, share, len(lesson.data.y), seed),
+        plan(task, epochs, share, len(lesson.data.y), seed, lesson.kind.patience),
         objective=lesson.objective,
         teaching=teaching,
-        augment=lesson.kind.augment(lesson.task, lesson.prepared),
+        augment=augment(task, prepared),
         checkpoint=lesson.work / f"{name.replace(' ', '-')}.ckpt" if lesson.work else None,
         name=name,
         progress=progress,
@@ -300,7 +303,7 @@ def finetuned(lesson: Lesson, learned: Learned, model: nn.Module, epochs: int) -
         msgspec.structs.replace(wanted, epochs=epochs, learning_rate=rate, compile="never", precision="fp32"),
         objective=lesson.objective,
         teaching=teaching,
-        augment=lesson.kind.augment(task, lesson.prepared),
+        augment=lesson.kind.augment_taught(task, lesson.prepared),
         name="fine-tuning",
         stop=lesson.stop,
     )
@@ -344,11 +347,11 @@ def _small_trees(lesson: Lesson, student: Network, limits: Limits) -> Trees | No
 
 def _search(lesson: Lesson, limits: Limits, teaching: Teaching, progress: Progress) -> SearchResult:
     task, seed = lesson.task, lesson.task.seed + 1
-    usual = plan(task, task.training.student_epochs, 1.0, len(lesson.data.y), seed)
+    usual = plan(task, task.training.student_epochs, 1.0, len(lesson.data.y), seed, lesson.kind.patience)
     longer = usual.epochs / task.training.student_epochs  # on little data, as everywhere
     candidates = propose(students_of(lesson), limits, task.model.search_trials)
     train_, data, validation, objective = lesson.engine.train, lesson.data, lesson.validation, lesson.objective
-    augment = lesson.kind.augment(task, lesson.prepared)
+    augment = lesson.kind.augment_taught(task, lesson.prepared)
     spread = lesson.engine.map
     stop = lesson.stop if spread is in_order else None  # it cannot be asked from another machine
 

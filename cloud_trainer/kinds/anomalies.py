@@ -107,7 +107,7 @@ class ImageAnomaly(Kind):
         return Strangeness(
             Classes(
                 classes=prepared.outputs,
-                label_smoothing=task.training.label_smoothing,
+                label_smoothing=task.training.label_smoothing or 0.0,
                 temperature=task.distill.temperature,
                 teacher_weight=task.distill.teacher_weight,
             )

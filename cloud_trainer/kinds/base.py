@@ -21,6 +21,7 @@ from cloud_trainer.data import Dataset, Splits
 from cloud_trainer.distillation import Teacher, teach
 from cloud_trainer.fit import Encoded
 from cloud_trainer.models.base import Architecture
+from cloud_trainer.models.mlp import Skip
 from cloud_trainer.objectives import Objective
 from shared.manifest import SampleSpec
 from shared.pipeline.bind import run_arrays
@@ -70,7 +71,8 @@ class FeatureTable(Struct, frozen=True):
 class Prepared(Struct, frozen=True, eq=False):
     """What a kind makes of the splits. ``pipeline`` is whole: fitted on the train split, decode and postprocess too.
     ``answer``: what the model file's first output is called (``logits`` of a classifier). ``targets`` turns a part's
-    ``y`` into what the network learns: int64 classes (n,), or float32 (n, outputs)."""
+    ``y`` into what the network learns: int64 classes (n,), or float32 (n, outputs). ``skip``: a first guess of the
+    answer, where there is one."""
 
     sample: SampleSpec
     pipeline: Pipeline
@@ -78,6 +80,7 @@ class Prepared(Struct, frozen=True, eq=False):
     answer: str = "logits"
     targets: Callable[[NDArray[Any]], NDArray[Any]] = np.asarray
     features: FeatureTable = FeatureTable()
+    skip: Skip | None = None
     notes: tuple[str, ...] = ()
 
     def encode(self, x: NDArray[Any]) -> NDArray[Any]:
@@ -95,6 +98,9 @@ class Kind(ABC):
     """As in the manifest: which answers a device gives (``edge_agent.tasks``)."""
     sized: ClassVar[bool] = False
     """Whether teachers are made as wide as there is time for, where the task does not say how wide."""
+    patience: ClassVar[float] = 0.0
+    """Share of the epochs without a better validation score that ends a training; 0: all are trained, and the last
+    weights kept."""
 
     @abstractmethod
     def prepare(self, task: TaskConfig, splits: Splits) -> Prepared:
@@ -152,6 +158,11 @@ class Kind(ABC):
         return None
 
     def augment(self, task: TaskConfig, prepared: Prepared) -> Augment | None:
-        """How training samples are altered; ``None``: not at all."""
+        """How training samples are altered where they are learned from labels; ``None``: not at all."""
         del task, prepared
         return None
+
+    def augment_taught(self, task: TaskConfig, prepared: Prepared) -> Augment | None:
+        """How they are altered beside a teacher, which says what an altered sample is; as from labels, unless the kind
+        knows better."""
+        return self.augment(task, prepared)

@@ -80,7 +80,7 @@ class Recommendation(Kind):
             return ROWS.objective(task, prepared, splits)
         return Items(
             prepared.outputs,
-            label_smoothing=task.training.label_smoothing,
+            label_smoothing=task.training.label_smoothing or 0.0,
             temperature=task.distill.temperature,
             teacher_weight=task.distill.teacher_weight,
         )
