@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from cloud_trainer.fit.forward import BATCH
 from cloud_trainer.fit.randomness import generator
 
-COPIES, COPIES_SAMPLES, COPIES_BYTES = 4, 150_000, 1 << 30
+COPIES, COPIES_SAMPLES, COPIES_BYTES = 4, 100_000, 1 << 30
 """Altered copies of the train split: at least, and as many as have so many samples. Few copies of little data would be
 learned by heart: with 4 of 480 spectra a student was right on 90 % of them and on 56 % of others."""
 Ask = Callable[[Tensor], tuple[Tensor, Tensor | None]]
