@@ -45,7 +45,7 @@ CHECKPOINT = "checkpoint.pt"
 TEACHER_WORK, TEACHER_LEAST, PIXEL_WORK = 2.4e13, 1_000_000, 40_000
 """MACs of a whole training of a teacher of images, forward and back, some ten minutes on two cores; and of an answer:
 at least, and for each pixel at most."""
-SMALL_TREES = 256 << 10  # bytes, where the task sets no limit
+SMALL, SMALL_TREES = 64 << 10, 256 << 10  # bytes, where the task sets no limit
 WARM_SHARE = 0.5  # of the epochs, when the weights are good already
 TEACHERS_END, SEARCH_END, STUDENT_END = 0.45, 0.6, 0.85
 
@@ -129,7 +129,7 @@ def learn(lesson: Lesson, *, start: dict[str, Any] | None, progress: Progress) -
     """
     task = lesson.task
     wanted = teachers_of(lesson)
-    limits = limits_of(task, sum(macs_of(one) for one in wanted))
+    limits = limits_of(task, sum(map(macs_of, wanted)), sum(map(bytes_of, wanted)))
     student = None if task.model.search else default_student(lesson, limits)
     warm = start is not None and student is not None and start["shapes"] == _names(*wanted, student)
     share = WARM_SHARE if warm else 1.0
@@ -203,15 +203,16 @@ def students_of(lesson: Lesson) -> tuple[Architecture, ...]:
     return named or (architecture(model.student, input=shape, outputs=outputs, embedding=model.embedding),)
 
 
-def limits_of(task: TaskConfig, teacher_macs: int) -> Limits:
-    """What the student must keep to; the strictest of what the task says."""
+def limits_of(task: TaskConfig, teacher_macs: int, teacher_bytes: int) -> Limits:
+    """What the student must keep to; the strictest of what the task says. Looking up an embedding is free in MACs:
+    where the task says nothing about bytes, the student has no more of them than its teachers."""
     model = task.model
     macs = [max(1, int(model.mac_share * teacher_macs))]
     if model.max_macs:
         macs.append(model.max_macs)
     if model.p99_ms:
         macs.append(max(1, macs_within(model.p99_ms, device(model.device))))
-    return Limits(macs=min(macs), bytes=model.max_bytes)
+    return Limits(macs=min(macs), bytes=model.max_bytes or max(teacher_bytes, SMALL))
 
 
 def default_student(lesson: Lesson, limits: Limits) -> Architecture:
@@ -334,7 +335,7 @@ def _council(
 
 def _small_trees(lesson: Lesson, student: Network, limits: Limits) -> Trees | None:
     """Trees that cost a device no more than the student may, if they are better than it on the validation split."""
-    room = Limits(macs=limits.macs, bytes=limits.bytes or SMALL_TREES)
+    room = Limits(macs=limits.macs, bytes=lesson.task.model.max_bytes or SMALL_TREES)
     try:
         trees = _trees(lesson, room)
     except TrainingError:  # not a single tree fits
