@@ -62,7 +62,7 @@ from cloud_trainer.quantization import calibration_samples
 from cloud_trainer.quantization.prune import prune
 from cloud_trainer.story import Story, documents
 from cloud_trainer.work import work_directory
-from shared.errors import DataError, ExportError, UsageError
+from shared.errors import DataError, ExportError, StoppedError, UsageError
 from shared.files import sha256_bytes
 from shared.manifest import Baseline, Lineage, Manifest, load_manifest
 from shared.pipeline.decode import Threshold
@@ -199,7 +199,12 @@ def train_release(
                 x, y = kind.examples(task, prepared, chosen_on, task.seed + 1)
                 chosen_on = Dataset(x, np.minimum(y, 1), splits.train.labels)
             held = Held(manifest, release, judge, chosen_on, splits.test, parts)
-            deployed = deploy(lesson, learned, student, held, worker, within(progress, 0.55, 0.9))
+            try:
+                deployed = deploy(lesson, learned, student, held, worker, within(progress, 0.55, 0.9))
+            except ExportError as error:  # Ctrl-C reaches the worker, too
+                if stop is not None and stop():
+                    raise StoppedError(f"stopped while it was exported; {work} goes on from there") from error
+                raise
         kept = deployed.kept
         manifest = msgspec.structs.replace(manifest, variants=tuple(one.variant for one in kept))
         references = {"default": ("reference", splits.reference.x)}
