@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cloud_trainer.config import ExportConfig, TaskConfig, load_task
 from cloud_trainer.progress import Progress, silent
-from shared.errors import DataError, UsageError
+from shared.errors import DataError, TrainingError, UsageError
 from shared.manifest import Manifest, Variant
 
 if TYPE_CHECKING:
@@ -123,12 +123,15 @@ def distill(
     x, y = _pair(data, "data")
     held_x, held_y = _pair(validation, "validation")
     known, held = Encoded.of(x, y), Encoded.of(held_x, held_y)
+    outputs = answers(student, known.x[:2]).shape[1]
     if objective is None:
-        outputs = answers(student, known.x[:2]).shape[1]
         if y.dtype.kind == "i":
             objective = Classes(outputs, temperature=temperature, teacher_weight=teacher_weight)
         else:
             objective = Numbers(teacher_weight=teacher_weight)
+    teaching = teach(teachers, known.x, feature_weight=feature_weight) if teachers else None
+    if teaching is not None and teaching.answers.shape[1] != outputs:
+        raise TrainingError(f"the teachers give {teaching.answers.shape[1]} outputs, the student {outputs}")
     return fit(
         student,
         known,
@@ -142,7 +145,7 @@ def distill(
             patience=patience,
         ),
         objective=objective,
-        teaching=teach(teachers, known.x, feature_weight=feature_weight) if teachers else None,
+        teaching=teaching,
         checkpoint=None if checkpoint is None else Path(checkpoint),
         name="student",
         progress=progress,

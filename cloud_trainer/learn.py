@@ -30,7 +30,7 @@ from cloud_trainer.distillation import Teacher, Teaching, teach
 from cloud_trainer.engines import Engine, in_order
 from cloud_trainer.fit import Curve, Encoded, Plan, train
 from cloud_trainer.hardware import device, macs_within
-from cloud_trainer.kinds import Kind, Prepared
+from cloud_trainer.kinds import Adviser, Kind, Prepared
 from cloud_trainer.models import Architecture, Limits, architecture, build, bytes_of, custom, fit_to, macs_of
 from cloud_trainer.models.pictures import PictureArchitecture
 from cloud_trainer.models.trees import Trees, fit_trees
@@ -42,11 +42,10 @@ from shared.errors import TrainingError
 from shared.files import write_atomic
 
 CHECKPOINT = "checkpoint.pt"
-IMAGE_AXES = 3
 TEACHER_WORK, TEACHER_LEAST, PIXEL_WORK = 2.4e13, 1_000_000, 40_000
 """MACs of a whole training of a teacher of images, forward and back, some ten minutes on two cores; and of an answer:
 at least, and for each pixel at most."""
-SMALL_TREES = 256 << 10  # bytes, where the task sets no limit
+SMALL, SMALL_TREES = 64 << 10, 256 << 10  # bytes, where the task sets no limit
 WARM_SHARE = 0.5  # of the epochs, when the weights are good already
 TEACHERS_END, SEARCH_END, STUDENT_END = 0.45, 0.6, 0.85
 
@@ -70,14 +69,15 @@ class Network(Struct, frozen=True, eq=False):
 
 
 class Learned(Struct, frozen=True, eq=False):
-    """``council``: who taught, averaged: the ``teachers``, or ``trees``, or both, whatever is best on the validation
-    split. ``small_trees``: trees within the student's limits, where they are better than the student; ``alone``: the
-    student without teachers; ``warm``: the weights of the parent release were gone on with."""
+    """``council``: who taught, averaged: the ``teachers``, or ``trees`` (or another adviser of the kind's), or both,
+    whatever is best on the validation split. ``small_trees``: trees within the student's limits, where they are better
+    than the student; ``alone``: the student without teachers; ``warm``: the weights of the parent release were gone on
+    with."""
 
     teachers: tuple[Network, ...]
     student: Network
     council: tuple[Teacher, ...] = ()
-    trees: Trees | None = None
+    trees: Adviser | None = None
     small_trees: Trees | None = None
     alone: Network | None = None
     search: SearchResult | None = None
@@ -129,7 +129,7 @@ def learn(lesson: Lesson, *, start: dict[str, Any] | None, progress: Progress) -
     """
     task = lesson.task
     wanted = teachers_of(lesson)
-    limits = limits_of(task, sum(macs_of(one) for one in wanted))
+    limits = limits_of(task, sum(map(macs_of, wanted)), sum(map(bytes_of, wanted)))
     student = None if task.model.search else default_student(lesson, limits)
     warm = start is not None and student is not None and start["shapes"] == _names(*wanted, student)
     share = WARM_SHARE if warm else 1.0
@@ -142,10 +142,13 @@ def learn(lesson: Lesson, *, start: dict[str, Any] | None, progress: Progress) -
         made = _train(lesson, one, name, task.training.teacher_epochs, share, seed, progress=part, state=state)
         teachers.append(made)
     council: tuple[Teacher, ...] = tuple(one.model for one in teachers)
-    trees = None
+    trees: Adviser | None = lesson.kind.adviser(task, lesson.prepared, lesson.data, lesson.validation)
+    if trees is not None:
+        council, trees = _council(lesson, (council, (*council, trees.answers)), trees)
     if lesson.kind.trees(task, lesson.prepared):
         progress("trees", TEACHERS_END, "gradient-boosted trees")
-        council, trees = _council(lesson, council, _trees(lesson, Limits()))
+        trees = _trees(lesson, Limits())
+        council, trees = _council(lesson, (council, (trees.answers,), (*council, trees.answers)), trees)
     teaching = teach(council, lesson.data.x, feature_weight=lesson.kind.feature_weight(task))
     found = None
     if student is None:
@@ -159,7 +162,7 @@ def learn(lesson: Lesson, *, start: dict[str, Any] | None, progress: Progress) -
     if task.distill.compare:
         last = within(progress, STUDENT_END, 1.0)
         alone = _train(lesson, student, "student without teacher", epochs, share, seed, progress=last, state=state)
-    small = _small_trees(lesson, trained, limits) if trees is not None else None
+    small = _small_trees(lesson, trained, limits) if isinstance(trees, Trees) else None
     return Learned(tuple(teachers), trained, council, trees, small, alone, found, limits, warm)
 
 
@@ -174,7 +177,7 @@ def teachers_of(lesson: Lesson) -> tuple[Architecture, ...]:
     if model.teacher != "auto" and usual[0].family != model.teacher:
         sizes = {"width": model.width, "embedding": model.embedding}
         usual = (architecture(model.teacher, input=shape, outputs=outputs, **sizes),) * model.ensemble
-    if not model.teacher_width and isinstance(usual[0], PictureArchitecture) and len(shape) == IMAGE_AXES:
+    if lesson.kind.sized and not model.teacher_width and isinstance(usual[0], PictureArchitecture):
         return tuple(_sized(lesson, one) for one in usual)
     return usual
 
@@ -200,15 +203,16 @@ def students_of(lesson: Lesson) -> tuple[Architecture, ...]:
     return named or (architecture(model.student, input=shape, outputs=outputs, embedding=model.embedding),)
 
 
-def limits_of(task: TaskConfig, teacher_macs: int) -> Limits:
-    """What the student must keep to; the strictest of what the task says."""
+def limits_of(task: TaskConfig, teacher_macs: int, teacher_bytes: int) -> Limits:
+    """What the student must keep to; the strictest of what the task says. Looking up an embedding is free in MACs:
+    where the task says nothing about bytes, the student has no more of them than its teachers."""
     model = task.model
     macs = [max(1, int(model.mac_share * teacher_macs))]
     if model.max_macs:
         macs.append(model.max_macs)
     if model.p99_ms:
         macs.append(max(1, macs_within(model.p99_ms, device(model.device))))
-    return Limits(macs=min(macs), bytes=model.max_bytes)
+    return Limits(macs=min(macs), bytes=model.max_bytes or max(teacher_bytes, SMALL))
 
 
 def default_student(lesson: Lesson, limits: Limits) -> Architecture:
@@ -319,18 +323,19 @@ def _trees(lesson: Lesson, limits: Limits) -> Trees:
     )
 
 
-def _council(lesson: Lesson, networks: tuple[Teacher, ...], trees: Trees) -> tuple[tuple[Teacher, ...], Trees | None]:
-    """Networks, trees, or both: the best on the validation split; of equals the first."""
+def _council(
+    lesson: Lesson, choices: tuple[tuple[Teacher, ...], ...], adviser: Adviser
+) -> tuple[tuple[Teacher, ...], Adviser | None]:
+    """The best of ``choices`` on the validation split; of equals the first, which is without the ``adviser``."""
     validation = lesson.validation
-    choices: tuple[tuple[Teacher, ...], ...] = (networks, (trees.answers,), (*networks, trees.answers))
     scores = [lesson.objective.score(teach(one, validation.x).answers.numpy(), validation.y.numpy()) for one in choices]
     best = int(np.argmax(scores))
-    return choices[best], trees if best else None
+    return choices[best], adviser if best else None
 
 
 def _small_trees(lesson: Lesson, student: Network, limits: Limits) -> Trees | None:
     """Trees that cost a device no more than the student may, if they are better than it on the validation split."""
-    room = Limits(macs=limits.macs, bytes=limits.bytes or SMALL_TREES)
+    room = Limits(macs=limits.macs, bytes=lesson.task.model.max_bytes or SMALL_TREES)
     try:
         trees = _trees(lesson, room)
     except TrainingError:  # not a single tree fits
@@ -348,6 +353,8 @@ def _search(lesson: Lesson, limits: Limits, teaching: Teaching, progress: Progre
     candidates = propose(students_of(lesson), limits, task.model.search_trials)
     train_, data, validation, objective = lesson.engine.train, lesson.data, lesson.validation, lesson.objective
     augment = lesson.kind.augment_taught(task, lesson.prepared)
+    spread = lesson.engine.map
+    stop = lesson.stop if spread is in_order else None  # it cannot be asked from another machine
 
     def evaluate(wanted: Architecture, epochs: int, state: Any) -> Trial:
         del state  # a cycle of the learning rate can't be gone on with: each round is a training of its own
@@ -362,6 +369,7 @@ def _search(lesson: Lesson, limits: Limits, teaching: Teaching, progress: Progre
             teaching=teaching,
             augment=augment,
             name=wanted.label,
+            stop=stop,
         )
         score = curve.validation_score[curve.best_epoch]
         return Trial(score, macs_of(wanted), bytes_of(wanted), None, time.monotonic() - started)
@@ -369,7 +377,6 @@ def _search(lesson: Lesson, limits: Limits, teaching: Teaching, progress: Progre
     def one(job: Job) -> Trial:
         return evaluate(job.architecture, job.epochs, job.state)
 
-    spread = lesson.engine.map
     return search(
         candidates,
         evaluate,

@@ -6,6 +6,7 @@ Shared by ``cloud-trainer train`` and ``cloud-trainer package``; no torch here. 
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import tempfile
@@ -57,7 +58,8 @@ class Measured(Struct, frozen=True, eq=False):
 
 @contextmanager
 def staging(out: Path) -> Iterator[Path]:
-    """A directory beside ``out`` that becomes ``out`` when the block ends well, and is removed when it does not.
+    """A directory beside ``out`` that becomes ``out`` when the block ends well, and is removed when it does not; what
+    processes that were killed left of theirs, too.
 
     Raises:
         UsageError: ``out`` exists already and is not empty, or its parent cannot be written to.
@@ -66,7 +68,8 @@ def staging(out: Path) -> Iterator[Path]:
         raise UsageError(f"{out}: exists already; a release is never changed, choose another --out")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        directory = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        _remove_stale(out)
+        directory = Path(tempfile.mkdtemp(prefix=f".{out.name}.{os.getpid()}.", dir=out.parent))
     except OSError as error:
         raise UsageError(f"{out}: cannot be written ({error.strerror})") from error
     try:
@@ -82,6 +85,24 @@ def staging(out: Path) -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
         raise
     fsync_directory(out.parent)
+
+
+def _remove_stale(out: Path) -> None:
+    """Staging directories of ``out`` whose process is gone."""
+    for path in out.parent.glob(f".{glob.escape(out.name)}.*.*"):
+        process = path.name.removeprefix(f".{out.name}.").split(".")[0]
+        if process.isdecimal() and path.is_dir() and not path.is_symlink() and not _runs(int(process)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def _settle(path: Path) -> None:

@@ -62,11 +62,14 @@ from cloud_trainer.quantization import calibration_samples
 from cloud_trainer.quantization.prune import prune
 from cloud_trainer.story import Story, documents
 from cloud_trainer.work import work_directory
-from shared.errors import DataError, ExportError, UsageError
+from shared.errors import DataError, ExportError, StoppedError, UsageError
 from shared.files import sha256_bytes
 from shared.manifest import Baseline, Lineage, Manifest, load_manifest
 from shared.pipeline.decode import Threshold
 from shared.pipeline.spec import Pipeline
+
+SHORT = 200_000
+"""Samples, each counted in every epoch, of a training of seconds."""
 
 __all__ = ["Labelled", "TrainedRelease", "train_release"]
 
@@ -134,11 +137,14 @@ def train_release(
         worker = open_worker(task.export.runtimes, progress)
         if worker is not None:
             stack.enter_context(worker)
-        with _threads(task.training.threads, beside=worker is not None), measured() as energy:
+        with (
+            _threads(task.training.threads, beside=worker is not None and _short(task, len(splits.train))),
+            measured() as energy,
+        ):
             start = load_checkpoint(parent) if parent else None
             progress("features", 0.02, f"preparing {len(splits.train):,} samples")
             prepared = kind.prepare(task, splits)
-            values = _values(splits.train.x, warnings)
+            values = _values(splits.train.x, kind, warnings)
             if old is not None and start is not None and prepared.answer == "logits":
                 prepared = msgspec.structs.replace(prepared, pipeline=old.pipeline)
             work = work_directory(out)
@@ -193,7 +199,12 @@ def train_release(
                 x, y = kind.examples(task, prepared, chosen_on, task.seed + 1)
                 chosen_on = Dataset(x, np.minimum(y, 1), splits.train.labels)
             held = Held(manifest, release, judge, chosen_on, splits.test, parts)
-            deployed = deploy(lesson, learned, student, held, worker, within(progress, 0.55, 0.9))
+            try:
+                deployed = deploy(lesson, learned, student, held, worker, within(progress, 0.55, 0.9))
+            except ExportError as error:  # Ctrl-C reaches the worker, too
+                if stop is not None and stop():
+                    raise StoppedError(f"stopped while it was exported; {work} goes on from there") from error
+                raise
         kept = deployed.kept
         manifest = msgspec.structs.replace(manifest, variants=tuple(one.variant for one in kept))
         references = {"default": ("reference", splits.reference.x)}
@@ -281,8 +292,7 @@ def judge_of(task: TaskConfig, pipeline: Pipeline, manifest_task: str, splits: S
     thresholds = [one.threshold for one in pipeline.decode if isinstance(one, Threshold)]
     scale = 0.0
     if manifest_task == "forecast":
-        past = np.concatenate([splits.train.x[:1, :, 0].ravel(), splits.train.x[1:, -1, 0]]).astype(np.float64)
-        scale = naive_scale(past)
+        scale = naive_scale(splits.train.x[:, :, 0])
     return Judge(
         manifest_task,
         threshold=thresholds[0] if thresholds and manifest_task == "anomaly" else None,
@@ -332,12 +342,12 @@ def _time_place(task: TaskConfig, part: Dataset) -> tuple[int, ...]:
     return (part.columns.index(task.data.time),) if task.data.time in part.columns else ()
 
 
-def _values(x: NDArray[Any], warnings: Warnings) -> tuple[float, float] | None:
+def _values(x: NDArray[Any], kind: Kind, warnings: Warnings) -> tuple[float, float] | None:
     """The smallest and the largest value, where samples are numbers."""
     if x.dtype.kind not in "biuf" or not np.isfinite(x).all():
         return None
     values = value_range(x, "train split")
-    if x.ndim > 2:
+    if x.ndim > 2 and kind.task != "forecast":  # whose channels are named, and may be times
         warnings.add(float_warning(x, values))
     return values
 
@@ -345,6 +355,12 @@ def _values(x: NDArray[Any], warnings: Warnings) -> tuple[float, float] | None:
 def _ordered(part: Dataset) -> bool:
     """Whether the samples follow each other in time."""
     return part.times is not None and bool((np.diff(part.times) >= 0).all()) and part.groups is None
+
+
+def _short(task: TaskConfig, samples: int) -> bool:
+    """Whether training takes about as long as the TFLite worker's imports, which then get a core of their own."""
+    training = task.training
+    return samples * (training.teacher_epochs + training.student_epochs) <= SHORT
 
 
 @contextmanager

@@ -46,10 +46,12 @@ SECTIONS: dict[str, list[type[msgspec.Struct]]] = {
     "task.toml": [
         trainer.TaskConfig,
         trainer.DataConfig,
+        trainer.FeatureConfig,
         trainer.ModelConfig,
         trainer.TrainingConfig,
         trainer.DistillConfig,
         trainer.ExportConfig,
+        trainer.AdviseConfig,
         DriftPolicy,
         trainer.FleetPolicy,
         trainer.RetrainConfig,

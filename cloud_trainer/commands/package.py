@@ -265,7 +265,7 @@ def warnings_about(
     """What a person should know of the samples and of what was answered to them."""
     if reference is None:
         return []
-    from cloud_trainer.evaluate import chance_warning
+    from cloud_trainer.evaluation import chance_warning
     from cloud_trainer.features import float_warning
 
     found: list[str | None] = []

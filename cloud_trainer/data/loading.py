@@ -90,7 +90,9 @@ def _tested_on(splits: Splits, task: TaskConfig) -> Splits:
     if task.kind == "image-anomaly":
         from cloud_trainer.data.anomaly import only_normal
 
-        loaded = only_normal(loaded, task.data)
+        loaded = only_normal(loaded, task.data)  # other faults than those of the train split are anomalies, too
+        data = msgspec.structs.replace(loaded.data, labels=splits.train.labels)
+        loaded = msgspec.structs.replace(loaded, data=data)
     found = check(loaded.data, where, every_class=False, allowed=ALLOWED.get(task.kind, NUMBERS))
     labels = splits.train.labels
     unknown = sorted({found.labels[int(k)] for k in np.unique(found.y)} - set(labels)) if labels else []

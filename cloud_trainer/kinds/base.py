@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Generator, Tensor, nn
 from cloud_trainer.config import TaskConfig
 from cloud_trainer.data import Dataset, Splits
 from cloud_trainer.distillation import Teacher, teach
+from cloud_trainer.fit import Encoded
 from cloud_trainer.models.base import Architecture
 from cloud_trainer.models.mlp import Skip
 from cloud_trainer.objectives import Objective
@@ -28,6 +29,26 @@ from shared.pipeline.spec import Pipeline
 
 Augment = Callable[[Tensor, Generator], Tensor]
 """A batch of encoded samples (b, *input) of the training split -> the same, altered; never in place."""
+
+
+class Adviser(Protocol):
+    """A teacher that is no network: ``answers`` to encoded samples (n, *input) -> (n, outputs); what it is called, and
+    what it costs."""
+
+    @property
+    def label(self) -> str:
+        """For tables."""
+
+    @property
+    def macs(self) -> int:
+        """Of an answer."""
+
+    @property
+    def bytes(self) -> int:
+        """Of everything that it knows."""
+
+    def answers(self, x: NDArray[Any]) -> NDArray[Any]:
+        """As above."""
 
 
 class Feature(Struct, frozen=True):
@@ -75,6 +96,8 @@ class Kind(ABC):
     """As in ``task.toml``."""
     task: ClassVar[str]
     """As in the manifest: which answers a device gives (``edge_agent.tasks``)."""
+    sized: ClassVar[bool] = False
+    """Whether teachers are made as wide as there is time for, where the task does not say how wide."""
     patience: ClassVar[float] = 0.0
     """Share of the epochs without a better validation score that ends a training; 0: all are trained, and the last
     weights kept."""
@@ -128,6 +151,11 @@ class Kind(ABC):
         """Whether gradient-boosted trees on the encoded samples are worth a try, as teacher and as student."""
         del task, prepared
         return False
+
+    def adviser(self, task: TaskConfig, prepared: Prepared, data: Encoded, validation: Encoded) -> Adviser | None:
+        """Who teaches beside the networks, where that is better on the validation split."""
+        del task, prepared, data, validation
+        return None
 
     def augment(self, task: TaskConfig, prepared: Prepared) -> Augment | None:
         """How training samples are altered where they are learned from labels; ``None``: not at all."""

@@ -119,7 +119,7 @@ class TabularRegression(_Tables):
             decode=(Inverse(source=OUTPUT, mean=(targets.mean,), std=(targets.std,)),),
             postprocess=(Value(source="value"),),
         )
-        return Prepared(sample, pipeline, 1, OUTPUT, targets, features.table, notes_of(features))
+        return Prepared(sample, pipeline, 1, OUTPUT, targets, features.table, notes=notes_of(features))
 
     def objective(self, task: TaskConfig, prepared: Prepared, splits: Splits) -> Objective:
         """The mean squared error, which R² is made of."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from cloud_trainer.evaluate import (
+from cloud_trainer.evaluation import (
     calibration_bins,
     calibration_error,
     chance_warning,

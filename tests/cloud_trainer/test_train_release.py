@@ -310,7 +310,7 @@ def test_failure_on_the_way_leaves_nothing_behind(data, tmp_path, monkeypatch):
 def test_reference_too_small_for_a_profile(tmp_path):
     x, y = bars(100, 0)
     np.savez(tmp_path / "few.npz", x=x, y=y)
-    with pytest.raises(DataError, match="the drift reference needs 50"):
+    with pytest.raises(DataError, match="the reference part has 24 of 100 samples; at least 50 are needed"):
         train_release(task_of(tmp_path / "few.npz"), tmp_path / "1", version=1)
 
 
@@ -320,7 +320,7 @@ def test_command_with_a_mistake_is_one_line_and_exit_code_two(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     lines = done.stderr.splitlines()
     assert done.returncode == 2
-    assert lines[-1] == "cloud-trainer train: data.path: missing; format 'npz' needs the file's path"
+    assert lines[-1] == "cloud-trainer train: data.path: missing; format 'npz' needs the path of the data"
     assert [json.loads(line)["stage"] for line in lines[:-1]] == ["data"]
     assert not (tmp_path / "x").exists()
 

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from cloud_trainer.fit import Encoded, Plan
-from cloud_trainer.models.resnet import Shape, build
+from cloud_trainer.models import ResNet, build
 
-SHAPE = Shape(input=(1, 8, 8), classes=4, width=4, embedding=5)
+SHAPE = ResNet(input=(1, 8, 8), outputs=4, width=4, embedding=5)
 PLAN = Plan(epochs=4, batch=32, learning_rate=1e-2, weight_decay=1e-4, seed=3, device="cpu")
 
 

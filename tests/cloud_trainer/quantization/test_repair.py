@@ -11,7 +11,7 @@ from cloud_trainer.config import ExportConfig
 from cloud_trainer.exporting.environment import existing_python
 from cloud_trainer.exporting.fold import folded
 from cloud_trainer.exporting.variants import Student, export_all, open_worker
-from cloud_trainer.models.resnet import Shape, build
+from cloud_trainer.models import ResNet, build
 from cloud_trainer.progress import silent
 from cloud_trainer.quantization.agreement import answers_of, sqnr
 from cloud_trainer.quantization.bias import corrected
@@ -251,8 +251,8 @@ def test_corrected_biases_bring_the_mean_back():
 @pytest.mark.parametrize(
     ("model", "shape"),
     [
-        (build(Shape(input=(1, 16, 16), classes=4, width=8, embedding=8), 0), (1, 16, 16)),
-        (build(Shape(input=(16, 16, 3), classes=4, width=8, embedding=8, channels_last=True), 0), (16, 16, 3)),
+        (build(ResNet(input=(1, 16, 16), outputs=4, width=8, embedding=8), 0), (1, 16, 16)),
+        (build(ResNet(input=(16, 16, 3), outputs=4, width=8, embedding=8, channels_last=True), 0), (16, 16, 3)),
         (Depthwise(), (1, 8, 8)),
         (nn.Sequential(nn.Linear(6, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 4)), (6,)),
     ],
