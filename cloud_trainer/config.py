@@ -115,6 +115,7 @@ class FeatureConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 USUAL_WIDTH = 32
+USUAL_TEACHER_WEIGHT = 0.7
 
 
 class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -180,9 +181,13 @@ class DistillConfig(Struct, frozen=True, forbid_unknown_fields=True):
     ``compare``: also train the same student without its teacher, and report what the teacher bought."""
 
     temperature: Annotated[float, Meta(gt=0)] = 4.0
-    teacher_weight: Annotated[float, Meta(ge=0, le=1)] = 0.7
+    teacher_weight: Annotated[float, Meta(ge=0, le=1)] | None = None  # without: as the kind says
     feature_weight: Annotated[float, Meta(ge=0)] = 0.0
     compare: bool = False
+
+    def weight(self, usual: float = USUAL_TEACHER_WEIGHT) -> float:
+        """``teacher_weight``, or what is ``usual`` for a kind."""
+        return usual if self.teacher_weight is None else self.teacher_weight
 
 
 class ExportConfig(Struct, frozen=True, forbid_unknown_fields=True):

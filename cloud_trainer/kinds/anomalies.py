@@ -109,7 +109,7 @@ class ImageAnomaly(Kind):
                 classes=prepared.outputs,
                 label_smoothing=task.training.label_smoothing or 0.0,
                 temperature=task.distill.temperature,
-                teacher_weight=task.distill.teacher_weight,
+                teacher_weight=task.distill.weight(),
             )
         )
 

@@ -80,8 +80,8 @@ class Prepared(Struct, frozen=True, eq=False):
     answer: str = "logits"
     targets: Callable[[NDArray[Any]], NDArray[Any]] = np.asarray
     features: FeatureTable = FeatureTable()
-    skip: Skip | None = None
     notes: tuple[str, ...] = ()
+    skip: Skip | None = None
 
     def encode(self, x: NDArray[Any]) -> NDArray[Any]:
         """Raw samples (n, *sample shape) -> the model's input (n, *input), float32 or int64 token ids."""

@@ -53,7 +53,7 @@ def objective(task: TaskConfig, splits: Splits) -> Classes:
         label_smoothing=SMOOTHING if smoothing is None else smoothing,
         class_weights=balanced(splits.train.y, classes) if task.training.class_weights else (),
         temperature=task.distill.temperature,
-        teacher_weight=task.distill.teacher_weight,
+        teacher_weight=task.distill.weight(),
     )
 
 

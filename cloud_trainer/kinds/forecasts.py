@@ -69,12 +69,12 @@ class Forecasting(Kind):
         assert isinstance(scaling, Standardize)
         at = features.level
         skip = Skip(at, scaling.std[at] / targets.std, (scaling.mean[at] - targets.mean) / targets.std)
-        return Prepared(sample, pipeline, horizon, OUTPUT, targets, features.table, skip, notes)
+        return Prepared(sample, pipeline, horizon, OUTPUT, targets, features.table, notes, skip)
 
     def objective(self, task: TaskConfig, prepared: Prepared, splits: Splits) -> Objective:
         """The mean squared error over all steps, which R² is made of."""
         del prepared, splits
-        return Numbers(form="mse", teacher_weight=task.distill.teacher_weight)
+        return Numbers(form="mse", teacher_weight=task.distill.weight())
 
     def teachers(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
         """Wide networks of several seeds: what one makes of chance, the others do not."""

@@ -82,7 +82,7 @@ class Recommendation(Kind):
             prepared.outputs,
             label_smoothing=task.training.label_smoothing or 0.0,
             temperature=task.distill.temperature,
-            teacher_weight=task.distill.teacher_weight,
+            teacher_weight=task.distill.weight(),
         )
 
     def teachers(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:

@@ -35,6 +35,8 @@ TEACHER_WIDTHS = 16
 MEMBERS = 2
 SWAP_SHARE = 0.1
 OUTPUT = "output"
+TEACHER_WEIGHT = 1.0
+"""Of regressions: rows with columns of other rows have no truth but the teacher's."""
 PATIENCE = 1 / 3
 """Of the epochs: noise that is learned by heart costs squared errors dear, on a few hundred rows all that there was."""
 
@@ -124,7 +126,7 @@ class TabularRegression(_Tables):
     def objective(self, task: TaskConfig, prepared: Prepared, splits: Splits) -> Objective:
         """The mean squared error, which R² is made of."""
         del prepared, splits
-        return Numbers(form="mse", teacher_weight=task.distill.teacher_weight)
+        return Numbers(form="mse", teacher_weight=task.distill.weight(TEACHER_WEIGHT))
 
 
 class Targets(Struct, frozen=True):
