@@ -115,6 +115,7 @@ class FeatureConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 USUAL_WIDTH = 32
+USUAL_TEACHER_WEIGHT = 0.7
 
 
 class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -160,8 +161,9 @@ class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
     learning_rate: Annotated[float, Meta(gt=0)] = 3e-3
     weight_decay: Annotated[float, Meta(ge=0)] = 1e-4
     threads: Annotated[int, Meta(ge=0)] = 0  # 0: all
-    patience: Annotated[int, Meta(ge=0)] = 0  # epochs without a better validation score that end it; 0: none do
-    label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    # epochs without a better validation score that end it; 0: none do; without: as the kind says
+    patience: Annotated[int, Meta(ge=0)] | None = None
+    label_smoothing: Annotated[float, Meta(ge=0, lt=1)] | None = None  # without: as the kind says
     class_weights: bool = False  # rare classes count as much as frequent ones
     augment: bool | None = None  # shifts, noise, time and frequency masks, dropped words; without: as the kind says
     mirror: bool = False  # images that are mirrored stay what they are
@@ -179,9 +181,13 @@ class DistillConfig(Struct, frozen=True, forbid_unknown_fields=True):
     ``compare``: also train the same student without its teacher, and report what the teacher bought."""
 
     temperature: Annotated[float, Meta(gt=0)] = 4.0
-    teacher_weight: Annotated[float, Meta(ge=0, le=1)] = 0.7
+    teacher_weight: Annotated[float, Meta(ge=0, le=1)] | None = None  # without: as the kind says
     feature_weight: Annotated[float, Meta(ge=0)] = 0.0
     compare: bool = False
+
+    def weight(self, usual: float = USUAL_TEACHER_WEIGHT) -> float:
+        """``teacher_weight``, or what is ``usual`` for a kind."""
+        return usual if self.teacher_weight is None else self.teacher_weight
 
 
 class ExportConfig(Struct, frozen=True, forbid_unknown_fields=True):

@@ -111,14 +111,14 @@ def deploy(
 
 
 def gate(measured: Sequence[Measured], config: ExportConfig, judge: Judge) -> tuple[list[Measured], dict[str, str]]:
-    """Keep fp32, and of the others those that are good enough beside the fp32 of their runtime."""
+    """Those that are good enough beside the best fp32 file of the student; one that a converter has spoilt is not."""
     students = [one for one in measured if one.variant.precision == "fp32" and one.variant.id != TREES]
-    fp32 = {one.variant.runtime: quality_of(one.variant) for one in students}
+    best = max((quality_of(one.variant) or 0.0 for one in students), default=None)
     kept, reasons = [], {}
     for one in measured:
-        score, best = quality_of(one.variant), fp32.get(one.variant.runtime)
+        score = quality_of(one.variant)
         reason = None
-        if one.variant.precision != "fp32" and score is not None and best is not None:
+        if one.variant.id != TREES and score is not None and best is not None:
             reason = left_out(score, best, config.gate_points, judge.score)
         if reason is None:
             kept.append(one)

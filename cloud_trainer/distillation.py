@@ -8,8 +8,8 @@ Several teachers are averaged: their answers (logits of classifiers, that is the
 numbers as they are), and their embeddings side by side.
 
 **Altered samples.** A student that is trained on altered samples must hear what its teacher says of the very same ones.
-Asking it in every epoch costs ``epochs`` times the teacher; so where there are more than
-:data:`cloud_trainer.fit.teaching.COPIES` epochs, and memory for it, that many altered copies of the train split are
+Asking it in every epoch costs ``epochs`` times the teacher; so where that would be very many samples
+(:func:`cloud_trainer.fit.teaching.copies_of`), and there is memory for it, some altered copies of the train split are
 made and answered once, and the epochs take turns.
 """
 

@@ -30,7 +30,7 @@ from cloud_trainer.distillation import Teacher, Teaching, teach
 from cloud_trainer.engines import Engine, in_order
 from cloud_trainer.fit import Curve, Encoded, Plan, train
 from cloud_trainer.hardware import device, macs_within
-from cloud_trainer.kinds import Kind, Prepared
+from cloud_trainer.kinds import Adviser, Kind, Prepared
 from cloud_trainer.models import Architecture, Limits, architecture, build, bytes_of, custom, fit_to, macs_of
 from cloud_trainer.models.pictures import PictureArchitecture
 from cloud_trainer.models.trees import Trees, fit_trees
@@ -42,7 +42,6 @@ from shared.errors import TrainingError
 from shared.files import write_atomic
 
 CHECKPOINT = "checkpoint.pt"
-IMAGE_AXES = 3
 TEACHER_WORK, TEACHER_LEAST, PIXEL_WORK = 2.4e13, 1_000_000, 40_000
 """MACs of a whole training of a teacher of images, forward and back, some ten minutes on two cores; and of an answer:
 at least, and for each pixel at most."""
@@ -70,14 +69,15 @@ class Network(Struct, frozen=True, eq=False):
 
 
 class Learned(Struct, frozen=True, eq=False):
-    """``council``: who taught, averaged: the ``teachers``, or ``trees``, or both, whatever is best on the validation
-    split. ``small_trees``: trees within the student's limits, where they are better than the student; ``alone``: the
-    student without teachers; ``warm``: the weights of the parent release were gone on with."""
+    """``council``: who taught, averaged: the ``teachers``, or ``trees`` (or another adviser of the kind's), or both,
+    whatever is best on the validation split. ``small_trees``: trees within the student's limits, where they are better
+    than the student; ``alone``: the student without teachers; ``warm``: the weights of the parent release were gone on
+    with."""
 
     teachers: tuple[Network, ...]
     student: Network
     council: tuple[Teacher, ...] = ()
-    trees: Trees | None = None
+    trees: Adviser | None = None
     small_trees: Trees | None = None
     alone: Network | None = None
     search: SearchResult | None = None
@@ -142,10 +142,13 @@ def learn(lesson: Lesson, *, start: dict[str, Any] | None, progress: Progress) -
         made = _train(lesson, one, name, task.training.teacher_epochs, share, seed, progress=part, state=state)
         teachers.append(made)
     council: tuple[Teacher, ...] = tuple(one.model for one in teachers)
-    trees = None
+    trees: Adviser | None = lesson.kind.adviser(task, lesson.prepared, lesson.data, lesson.validation)
+    if trees is not None:
+        council, trees = _council(lesson, (council, (*council, trees.answers)), trees)
     if lesson.kind.trees(task, lesson.prepared):
         progress("trees", TEACHERS_END, "gradient-boosted trees")
-        council, trees = _council(lesson, council, _trees(lesson, Limits()))
+        trees = _trees(lesson, Limits())
+        council, trees = _council(lesson, (council, (trees.answers,), (*council, trees.answers)), trees)
     teaching = teach(council, lesson.data.x, feature_weight=lesson.kind.feature_weight(task))
     found = None
     if student is None:
@@ -159,7 +162,7 @@ def learn(lesson: Lesson, *, start: dict[str, Any] | None, progress: Progress) -
     if task.distill.compare:
         last = within(progress, STUDENT_END, 1.0)
         alone = _train(lesson, student, "student without teacher", epochs, share, seed, progress=last, state=state)
-    small = _small_trees(lesson, trained, limits) if trees is not None else None
+    small = _small_trees(lesson, trained, limits) if isinstance(trees, Trees) else None
     return Learned(tuple(teachers), trained, council, trees, small, alone, found, limits, warm)
 
 
@@ -174,7 +177,7 @@ def teachers_of(lesson: Lesson) -> tuple[Architecture, ...]:
     if model.teacher != "auto" and usual[0].family != model.teacher:
         sizes = {"width": model.width, "embedding": model.embedding}
         usual = (architecture(model.teacher, input=shape, outputs=outputs, **sizes),) * model.ensemble
-    if not model.teacher_width and isinstance(usual[0], PictureArchitecture) and len(shape) == IMAGE_AXES:
+    if lesson.kind.sized and not model.teacher_width and isinstance(usual[0], PictureArchitecture):
         return tuple(_sized(lesson, one) for one in usual)
     return usual
 
@@ -231,8 +234,9 @@ def default_student(lesson: Lesson, limits: Limits) -> Architecture:
     return found
 
 
-def plan(task: TaskConfig, epochs: int, share: float, samples: int, seed: int) -> Plan:
-    """How long to train on ``samples``: ``share`` of ``epochs``, or of as many as give the minimum of updates."""
+def plan(task: TaskConfig, epochs: int, share: float, samples: int, seed: int, patience: float = 0.0) -> Plan:
+    """How long to train on ``samples``: ``share`` of ``epochs``, or of as many as give the minimum of updates.
+    ``patience``: share of them without a better validation score that ends it, where the task does not say."""
     training = task.training
     steps = -(-samples // training.batch)
     epochs = max(1, round(share * max(epochs, -(-training.minimum_steps // steps))))
@@ -242,7 +246,7 @@ def plan(task: TaskConfig, epochs: int, share: float, samples: int, seed: int) -
         learning_rate=training.learning_rate,
         weight_decay=training.weight_decay,
         seed=seed,
-        patience=training.patience,
+        patience=math.ceil(patience * epochs) if training.patience is None else training.patience,
         clip_norm=training.clip_norm,
         precision=training.precision,
         compile=training.compile,
@@ -263,6 +267,8 @@ def _train(
     state: dict[str, Any] | None = None,
     teaching: Teaching | None = None,
 ) -> Network:
+    task, prepared = lesson.task, lesson.prepared
+    augment = lesson.kind.augment if teaching is None else lesson.kind.augment_taught
     model = build(wanted, seed)
     if isinstance(wanted, PictureArchitecture):
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth to a half faster on CPUs
@@ -272,10 +278,10 @@ def _train(
         model,
         lesson.data,
         lesson.validation,
-        plan(lesson.task, epochs, share, len(lesson.data.y), seed),
+        plan(task, epochs, share, len(lesson.data.y), seed, lesson.kind.patience),
         objective=lesson.objective,
         teaching=teaching,
-        augment=lesson.kind.augment(lesson.task, lesson.prepared),
+        augment=augment(task, prepared),
         checkpoint=lesson.work / f"{name.replace(' ', '-')}.ckpt" if lesson.work else None,
         name=name,
         progress=progress,
@@ -298,7 +304,7 @@ def finetuned(lesson: Lesson, learned: Learned, model: nn.Module, epochs: int) -
         msgspec.structs.replace(wanted, epochs=epochs, learning_rate=rate, compile="never", precision="fp32"),
         objective=lesson.objective,
         teaching=teaching,
-        augment=lesson.kind.augment(task, lesson.prepared),
+        augment=lesson.kind.augment_taught(task, lesson.prepared),
         name="fine-tuning",
         stop=lesson.stop,
     )
@@ -317,13 +323,14 @@ def _trees(lesson: Lesson, limits: Limits) -> Trees:
     )
 
 
-def _council(lesson: Lesson, networks: tuple[Teacher, ...], trees: Trees) -> tuple[tuple[Teacher, ...], Trees | None]:
-    """Networks, trees, or both: the best on the validation split; of equals the first."""
+def _council(
+    lesson: Lesson, choices: tuple[tuple[Teacher, ...], ...], adviser: Adviser
+) -> tuple[tuple[Teacher, ...], Adviser | None]:
+    """The best of ``choices`` on the validation split; of equals the first, which is without the ``adviser``."""
     validation = lesson.validation
-    choices: tuple[tuple[Teacher, ...], ...] = (networks, (trees.answers,), (*networks, trees.answers))
     scores = [lesson.objective.score(teach(one, validation.x).answers.numpy(), validation.y.numpy()) for one in choices]
     best = int(np.argmax(scores))
-    return choices[best], trees if best else None
+    return choices[best], adviser if best else None
 
 
 def _small_trees(lesson: Lesson, student: Network, limits: Limits) -> Trees | None:
@@ -341,11 +348,11 @@ def _small_trees(lesson: Lesson, student: Network, limits: Limits) -> Trees | No
 
 def _search(lesson: Lesson, limits: Limits, teaching: Teaching, progress: Progress) -> SearchResult:
     task, seed = lesson.task, lesson.task.seed + 1
-    usual = plan(task, task.training.student_epochs, 1.0, len(lesson.data.y), seed)
+    usual = plan(task, task.training.student_epochs, 1.0, len(lesson.data.y), seed, lesson.kind.patience)
     longer = usual.epochs / task.training.student_epochs  # on little data, as everywhere
     candidates = propose(students_of(lesson), limits, task.model.search_trials)
     train_, data, validation, objective = lesson.engine.train, lesson.data, lesson.validation, lesson.objective
-    augment = lesson.kind.augment(task, lesson.prepared)
+    augment = lesson.kind.augment_taught(task, lesson.prepared)
     spread = lesson.engine.map
     stop = lesson.stop if spread is in_order else None  # it cannot be asked from another machine
 

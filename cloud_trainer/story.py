@@ -203,6 +203,8 @@ def _as_judged(story: Story, one: Graded) -> NDArray[Any] | None:
     family = story.judge.family
     if family == "anomaly":
         return one.answer.reshape(len(one.truth))
+    if family == "ranking" and one.answer.shape[1] == 1:
+        return one.answer[:, 0]  # of candidates, one by one
     if family == "numbers" and not story.judge.quantiles:
         return one.answer.reshape(one.truth.shape)
     return one.answer if family else None

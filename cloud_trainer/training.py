@@ -62,11 +62,14 @@ from cloud_trainer.quantization import calibration_samples
 from cloud_trainer.quantization.prune import prune
 from cloud_trainer.story import Story, documents
 from cloud_trainer.work import work_directory
-from shared.errors import DataError, ExportError, UsageError
+from shared.errors import DataError, ExportError, StoppedError, UsageError
 from shared.files import sha256_bytes
 from shared.manifest import Baseline, Lineage, Manifest, load_manifest
 from shared.pipeline.decode import Threshold
 from shared.pipeline.spec import Pipeline
+
+SHORT = 200_000
+"""Samples, each counted in every epoch, of a training of seconds."""
 
 __all__ = ["Labelled", "TrainedRelease", "train_release"]
 
@@ -134,7 +137,10 @@ def train_release(
         worker = open_worker(task.export.runtimes, progress)
         if worker is not None:
             stack.enter_context(worker)
-        with _threads(task.training.threads, beside=worker is not None), measured() as energy:
+        with (
+            _threads(task.training.threads, beside=worker is not None and _short(task, len(splits.train))),
+            measured() as energy,
+        ):
             start = load_checkpoint(parent) if parent else None
             progress("features", 0.02, f"preparing {len(splits.train):,} samples")
             prepared = kind.prepare(task, splits)
@@ -193,7 +199,12 @@ def train_release(
                 x, y = kind.examples(task, prepared, chosen_on, task.seed + 1)
                 chosen_on = Dataset(x, np.minimum(y, 1), splits.train.labels)
             held = Held(manifest, release, judge, chosen_on, splits.test, parts)
-            deployed = deploy(lesson, learned, student, held, worker, within(progress, 0.55, 0.9))
+            try:
+                deployed = deploy(lesson, learned, student, held, worker, within(progress, 0.55, 0.9))
+            except ExportError as error:  # Ctrl-C reaches the worker, too
+                if stop is not None and stop():
+                    raise StoppedError(f"stopped while it was exported; {work} goes on from there") from error
+                raise
         kept = deployed.kept
         manifest = msgspec.structs.replace(manifest, variants=tuple(one.variant for one in kept))
         references = {"default": ("reference", splits.reference.x)}
@@ -344,6 +355,12 @@ def _values(x: NDArray[Any], kind: Kind, warnings: Warnings) -> tuple[float, flo
 def _ordered(part: Dataset) -> bool:
     """Whether the samples follow each other in time."""
     return part.times is not None and bool((np.diff(part.times) >= 0).all()) and part.groups is None
+
+
+def _short(task: TaskConfig, samples: int) -> bool:
+    """Whether training takes about as long as the TFLite worker's imports, which then get a core of their own."""
+    training = task.training
+    return samples * (training.teacher_epochs + training.student_epochs) <= SHORT
 
 
 @contextmanager

@@ -2,11 +2,11 @@
 
   cloud-trainer quantize model.onnx --calibration data.npz --labels cat,dog --out releases/pets/1
 
-data.npz has x (n, ...), samples as devices will give them, and y (n,), their truth. Some of them choose the ranges, the
-others measure every variant through the engine; --quality names a file of its own to measure on. A variant that is more
-than --gate-points below the fp32 file is repaired (other ranges, then the worst layers in float) or left out, with the
-reason. Without y, the gate is agreement with the fp32 file's answers. There is no converter from ONNX to TFLite here:
-the release has .onnx files only.
+data.npz has x (n, ...), samples as devices will give them, and y (n,), their truth. Some of them choose ranges and
+repairs, the others measure every variant through the engine; --quality names a file of its own to measure on. A variant
+that is more than --gate-points below the fp32 file is repaired (other ranges, then the worst layers in float) or left
+out, with the reason. Without y, the gate is agreement with the fp32 file's answers. There is no converter from ONNX to
+TFLite here: the release has .onnx files only.
 """
 
 from __future__ import annotations
@@ -273,12 +273,18 @@ def _quantized(
     fp32 = manifest.variants[0]
     output = fp32.outputs[0].name
     feeds = _feeds(model, manifest, ranged)
-    rows = judged.rows
-    real = answers(manifest, release, fp32, rows)
+    real = answers(manifest, release, fp32, judged.rows)
     measure = measure_of(manifest.task, real, truth)
 
     def scored(fields: Fields) -> float:
         return score_of(manifest.task, output, fields, real, truth, manifest.labels)
+
+    # repairs are chosen by the samples that chose the ranges: the others only see the end of it
+    choosing = truth_of(ranged, manifest.task, manifest.labels, str(args.calibration)) if truth is not None else None
+    before = answers(manifest, release, fp32, ranged.rows)
+
+    def chosen(fields: Fields) -> float:
+        return score_of(manifest.task, output, fields, before, choosing, manifest.labels)
 
     goal = scored(real) - args.gate_points / 100
     kept, outcomes, left_out, agreements = [fp32], {}, {}, []
@@ -287,43 +293,43 @@ def _quantized(
     for at, recipe in enumerate(wanted):
         share = within(show, 0.1 + 0.8 * at / len(wanted), 0.1 + 0.8 * (at + 1) / len(wanted))
         share("quantize", 0.0, recipe.id)
-        read = _reader(manifest, release, fp32, recipe, rows)
+        read = _reader(manifest, release, fp32, recipe)
         try:
             outcome = quantize_to_goal(
                 model,
                 recipe,
                 release / "variants" / recipe.file,
                 feeds,
-                score=lambda read=read: scored(read()[1]),  # type: ignore[misc]  # a lambda has no types
-                goal=goal,
+                score=lambda read=read: chosen(read(ranged.rows)[1]),  # type: ignore[misc]  # a lambda has no types
+                goal=chosen(before) - args.gate_points / 100,
                 mixed=not args.no_mixed,
                 progress=share,
             )
         except SanderlingError as error:  # this precision can't be; the others may
             left_out[recipe.id] = str(error)
             continue
-        variant, fields = read()
-        outcomes[recipe.id], scores[recipe.id], sizes[recipe.id] = outcome, outcome.score, variant.file.bytes
+        variant, fields = read(judged.rows)
+        outcomes[recipe.id], scores[recipe.id], sizes[recipe.id] = outcome, scored(fields), variant.file.bytes
         if fields[output].dtype.kind == "f":
             classes = manifest.task.endswith("classification")
             agreements.append(compare(recipe.id, real[output], fields[output], classes=classes))
-        if outcome.passed:
+        if scores[recipe.id] >= goal - 1e-9:
             kept.append(variant)
         else:
-            lost = 100 * (scores[fp32.id] - outcome.score)
+            lost = 100 * (scores[fp32.id] - scores[recipe.id])
             left_out[recipe.id] = (
-                f"{measure} {outcome.score:.4f} is {lost:.2f} points below fp32's {scores[fp32.id]:.4f}; at most "
+                f"{measure} {scores[recipe.id]:.4f} is {lost:.2f} points below fp32's {scores[fp32.id]:.4f}; at most "
                 f"{args.gate_points:g} are allowed"
             )
     return Made(tuple(kept), scores, sizes, tuple(agreements), outcomes, left_out, goal, measure)
 
 
 def _reader(
-    manifest: Manifest, release: Path, fp32: Variant, recipe: Recipe, rows: Any
-) -> Callable[[], tuple[Variant, dict[str, Any]]]:
-    """Gives the variant that lies there now, and every field that the engine answers with it."""
+    manifest: Manifest, release: Path, fp32: Variant, recipe: Recipe
+) -> Callable[[Any], tuple[Variant, dict[str, Any]]]:
+    """Gives the variant that lies there now, and every field that the engine answers with it to some rows."""
 
-    def read() -> tuple[Variant, dict[str, Any]]:
+    def read(rows: Any) -> tuple[Variant, dict[str, Any]]:
         variant = msgspec.structs.replace(
             fp32,
             id=recipe.id,
@@ -374,7 +380,7 @@ def _show(args: argparse.Namespace, manifest: Manifest, made: Made) -> None:
     rows = [[v.id, round(v.file.bytes / 1024, 1), f"{made.scores[v.id]:.4f}"] for v in manifest.variants]
     print(table(rows, ["variant", "KiB", made.measure]))
     for name, outcome in made.outcomes.items():
-        if len(outcome.trials) > 1 and outcome.passed:
+        if len(outcome.trials) > 1 and name not in made.left_out:
             print(f"{name} was repaired: {outcome.trials[-1].what}")
     for name, why in made.left_out.items():
         print(f"{name} was left out: {why}")

@@ -27,17 +27,21 @@ BLOCKS = 4
 LONGER = (2, 7)
 """Seasons back of which the values are candidates, too: a week of days, two days."""
 MOST_WINDOWS = 5000
+MOST_OUTSIDE = 0.5
+"""Of the validation windows; a channel that more of them take beyond its range of the train split is left out."""
 FAR = 6.0
 
 
 class WindowFeatures(Struct, frozen=True, eq=False):
     """Operations from a raw window to a network's input, and where they come from. ``season``: time steps after which
-    the series repeats itself, 0: it does not."""
+    the series repeats itself, 0: it does not. ``level``: the column with the mean of the last season, which is always
+    there."""
 
     preprocess: tuple[Preprocess, ...]
     encode: tuple[Encode, ...]
     table: FeatureTable
     season: int
+    level: int
 
 
 class Block(Struct, frozen=True):
@@ -54,7 +58,13 @@ def window_features(task: TaskConfig, splits: Splits, *, moments: bool) -> Windo
     history, channels = train.x.shape[1:]
     season = season_of(train.x[:, :, 0])
     names = train.columns or tuple(f"x{c}" for c in range(channels))
-    blocks = blocks_of(task, names[: channels - moments], history, train.y.reshape(len(train.y), -1).shape[1], season)
+    horizon = train.y.reshape(len(train.y), -1).shape[1]
+    strange = leaving(train.x, splits.validation.x)
+    blocks = [
+        block
+        for block in blocks_of(task, names[: channels - moments], history, horizon, season)
+        if block.picks[0].channel not in strange
+    ]
     picks = tuple(pick for block in blocks for pick in block.picks)
     preprocess: list[Preprocess] = [Recent((*picks, Pick(channels - 1)) if moments else picks)]
     parts = [(applied(preprocess, part.x), part.y.reshape(len(part.y), -1)) for part in (train, splits.validation)]
@@ -78,13 +88,14 @@ def window_features(task: TaskConfig, splits: Splits, *, moments: bool) -> Windo
         seed=task.seed,
     )
     places = [c for k in found.kept for c in groups[k]]
-    if calendar is None:  # what is not chosen need not be picked
-        preprocess = [Recent(tuple(picks[c] for c in places))]
+    level = Pick(0, "mean", min(season or USUAL_SEASON, history))
+    fewer = tuple(picks[c] for c in places if c < len(picks))  # what is not chosen need not be picked
+    if level not in fewer:
+        fewer = (*fewer, level)
+    if calendar is None:
+        preprocess = [Recent(fewer)]
     else:
-        whole = (*picks, None)
-        left = [c for c in places if c < len(picks)]
         cycles = [c for c in places if c >= len(picks)]
-        fewer = tuple(pick for c in left if (pick := whole[c]) is not None)
         preprocess = [Recent((*fewer, Pick(channels - 1)))]
         if cycles:
             moved = calendar_of(np.asarray(train.x[:, -1, -1], np.float64), len(fewer))
@@ -98,7 +109,21 @@ def window_features(task: TaskConfig, splits: Splits, *, moments: bool) -> Windo
     preprocess.append(Impute(tuple(float(str(np.float32(value))) for value in impute.values)))
     filled = np.asarray(preprocess[-1](chosen), np.float64)
     encode: tuple[Encode, ...] = (Standardize.fit(filled, per_column=True), Clip(-FAR, FAR))
-    return WindowFeatures(tuple(preprocess), encode, found.table, season)
+    return WindowFeatures(tuple(preprocess), encode, found.table, season, fewer.index(level))
+
+
+def leaving(train: NDArray[Any], validation: NDArray[Any]) -> frozenset[int]:
+    """Channels beside the target that have mostly left, on the validation split, where they were on the train split:
+    counters, dates, what only ever grows. Nothing that a network learned of them holds later on.
+
+    >>> clock = np.arange(40.0).reshape(20, 2, 1) + np.zeros(2)
+    >>> sorted(leaving(clock[:10], clock[10:]))
+    [1]
+    """
+    low, high = np.nanmin(train, axis=(0, 1)), np.nanmax(train, axis=(0, 1))
+    last = validation[:, -1]
+    outside = ((last < low) | (last > high)).mean(axis=0)
+    return frozenset(int(c) for c in np.flatnonzero(outside > MOST_OUTSIDE) if c)
 
 
 def season_of(past: NDArray[Any]) -> int:

@@ -17,6 +17,7 @@ from edge_agent.selection import quality_of
 from shared.drift import HeldOut
 from shared.errors import DataError, NoVariantError
 from shared.manifest import Manifest, Variant, load_manifest
+from shared.pipeline.base import objects
 
 Fields = dict[str, NDArray[Any]]
 
@@ -40,7 +41,14 @@ def run_variant(
 
 def _one_by_one(engine: Engine, x: NDArray[Any]) -> Fields:
     rows = [engine.infer(sample).outputs for sample in x]
-    return {field: np.asarray([row[field] for row in rows]) for field in rows[0]}
+    return {field: _stacked([row[field] for row in rows]) for field in rows[0]}
+
+
+def _stacked(values: list[Any]) -> NDArray[Any]:
+    """(n, ...); (n,) objects where values are lists or mappings, which may be of any length."""
+    if isinstance(values[0], list | dict):
+        return objects(values)
+    return np.asarray(values)
 
 
 def run_batch(manifest: Manifest, release: Path, variant: Variant, x: NDArray[Any]) -> Fields:
@@ -94,11 +102,12 @@ def right_answers(release: Path, x: NDArray[Any], y: Truth, labels: tuple[str, .
 def held_out(fields: Mapping[str, NDArray[Any]], truth: NDArray[Any], labels: Sequence[str]) -> HeldOut:
     """How good the answers ``fields``, each (n, ...), to held-out samples were, for devices to compare theirs with:
     ``truth`` (n,) are classes of ``labels`` by index, or numbers where the answers are single numbers; nothing for
-    other answers. An answer is right when its label is: one that says "unsure" is not."""
+    other answers. An answer is right when its label is: one that says "unsure" is not. Scores of a ranking are no
+    confidences."""
     value, scores = fields.get("value"), fields.get("scores")
     if "label" in fields and labels and truth.dtype.kind in "iu":
         right = fields["label"] == np.asarray(labels)[truth]
-        return HeldOut.of_classes(right, None if scores is None else scores.max(axis=1))
+        return HeldOut.of_classes(right, None if scores is None or "index" not in fields else scores.max(axis=1))
     if value is not None and value.dtype.kind == "f" and value.shape == truth.shape == (len(truth),):
         return HeldOut.of_numbers(np.abs(value.astype(np.float64) - truth))
     return HeldOut()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TypeVar
 
+import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
@@ -15,6 +16,8 @@ def folded(model: M) -> M:
     """A copy of ``model`` in evaluation mode: same answers (to rounding), no batch normalisation behind a
     convolution or dense layer of the same ``nn.Sequential``."""
     model = copy.deepcopy(model).eval()
+    # the TFLite converter reads channels-last weights as if they were not
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     for module in model.modules():
         if not isinstance(module, nn.Sequential):
             continue

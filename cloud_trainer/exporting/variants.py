@@ -98,7 +98,8 @@ def export_all(
         if worker is not None:
             save_program(model, student.input, sources.program, tokens=student.tokens)
             save_calibration(student.calibration, sources.calibration)
-            wanted = recipes(config.precisions, "litert", transformer=transformer)
+            # a table of embeddings stays in float beside static ranges, and is most of a small network
+            wanted = recipes(config.precisions, "litert", transformer=transformer or student.tokens)
             tflite = pool.submit(_all_tflite, student, wanted, sources, release, worker)
         if "onnxruntime" in config.runtimes:
             progress("export", 0.3, "ONNX")

@@ -11,7 +11,9 @@ from torch import Generator, Tensor, nn
 from cloud_trainer.fit.forward import BATCH
 from cloud_trainer.fit.randomness import generator
 
-COPIES, COPIES_BYTES = 4, 1 << 30
+COPIES, COPIES_SAMPLES, COPIES_BYTES = 4, 100_000, 1 << 30
+"""Altered copies of the train split: at least, and as many as have so many samples. Few copies of little data would be
+learned by heart: with 4 of 480 spectra a student was right on 90 % of them and on 56 % of others."""
 Ask = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 """(n, *input) -> answers (n, outputs), and embeddings (n, e) where the teachers have some."""
 Augment = Callable[[Tensor, Generator], Tensor]
@@ -62,5 +64,6 @@ class AlteredCopies:
 
 def copies_of(x: Tensor, epochs: int) -> int:
     """How many altered copies are made; 0: the teachers are asked about every batch."""
-    fits = COPIES * x.numel() * x.element_size() <= COPIES_BYTES
-    return COPIES if epochs > COPIES and fits else 0
+    copies = max(COPIES, COPIES_SAMPLES // max(1, len(x)))
+    fits = copies * x.numel() * x.element_size() <= COPIES_BYTES
+    return copies if epochs > copies and fits else 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 
-from cloud_trainer.kinds.base import Augment, Feature, FeatureTable, Kind, Prepared
+from cloud_trainer.kinds.base import Adviser, Augment, Feature, FeatureTable, Kind, Prepared
 
-__all__ = ["Augment", "Feature", "FeatureTable", "Kind", "Prepared", "kind_of"]
+__all__ = ["Adviser", "Augment", "Feature", "FeatureTable", "Kind", "Prepared", "kind_of"]
 
 _WHERE = {
     "image-classification": ("images", "ImageClassification"),

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from cloud_trainer import metrics
 from cloud_trainer.augment.anomalies import KINDS, alter
-from cloud_trainer.augment.images import Images
 from cloud_trainer.config import TaskConfig
 from cloud_trainer.data import Dataset, Splits
 from cloud_trainer.distillation import Teacher
@@ -28,17 +27,23 @@ from cloud_trainer.features import fit_pipeline, sample_spec
 from cloud_trainer.fit import embeddings
 from cloud_trainer.kinds.base import Augment, Kind, Prepared
 from cloud_trainer.kinds.images import channels_last
-from cloud_trainer.models import Architecture, DsCnn, MobileNet, ResNet
+from cloud_trainer.models import Architecture, DsCnn, Limits, MobileNet, ResNet, fit_to
 from cloud_trainer.objectives import Classes, Objective
 from shared.errors import TrainingError
 from shared.pipeline.decode import AnomalyScore, Threshold
 from shared.pipeline.postprocess import Value
 from shared.pipeline.spec import Pipeline
 
-COPIES, LEAST_COPIES, SAMPLES = 16, 2, 16_000
-"""Made-up anomalies for each normal image: as many as give about so many samples."""
-BYTES = 1 << 30
+COPIES, LEAST_SAMPLES, SAMPLES = 16, 4000, 16_000
+"""Made-up anomalies for each normal image, within bounds for all samples: what the network sees only once or twice
+teaches it more than what it sees often."""
+BYTES = 1 << 29
 """Of all encoded samples, at most."""
+TEACHER_MACS = 20_000_000
+"""A teacher is as wide as the task says, or as wide as this allows: large images take long."""
+STRIDE = 2
+EMBEDDING = 64
+"""Numbers that a distance is made of, at least."""
 FLAGGED = 0.01
 """Share of the normal validation images that lie beyond the threshold."""
 SHRINK = 0.1
@@ -102,54 +107,40 @@ class ImageAnomaly(Kind):
         return Strangeness(
             Classes(
                 classes=prepared.outputs,
-                label_smoothing=task.training.label_smoothing,
+                label_smoothing=task.training.label_smoothing or 0.0,
                 temperature=task.distill.temperature,
-                teacher_weight=task.distill.teacher_weight,
+                teacher_weight=task.distill.weight(),
             )
         )
 
     def examples(
         self, task: TaskConfig, prepared: Prepared, part: Dataset, seed: int
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """As many made-up anomalies as normal images; the latter repeated where they are few."""
+        """As many made-up anomalies as normal images; these repeated where they are few, some of them where there are
+        very many."""
         del task, prepared
         normal = part.x[part.y == 0]
         rng = np.random.default_rng([seed, 5])
-        room = BYTES // (8 * normal[0].size * max(1, len(normal)))
-        copies = int(np.clip(min(SAMPLES // (2 * len(normal)), room), LEAST_COPIES, COPIES))
-        altered = [alter(normal, rng) for _ in range(copies)]
-        x = np.concatenate([np.tile(normal, (copies, *(1,) * (normal.ndim - 1))), *(images for images, _ in altered)])
-        y = np.concatenate([np.zeros(copies * len(normal), np.int64), *(kinds for _, kinds in altered)])
-        return x, y
+        wanted = int(np.clip(2 * COPIES * len(normal), LEAST_SAMPLES, SAMPLES))
+        half = max(1, min(wanted, BYTES // (4 * normal[0].size)) // 2)
+        whole = np.resize(rng.permutation(len(normal)), half)
+        altered, kinds = alter(normal[np.resize(rng.permutation(len(normal)), half)], rng)
+        return np.concatenate([normal[whole], altered]), np.concatenate([np.zeros(half, np.int64), kinds])
 
     def teachers(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
-        """Residual networks of ``teacher_width``."""
-        teacher = ResNet(
-            input=input_shape,
-            outputs=prepared.outputs,
-            width=task.model.width,
-            embedding=task.model.embedding,
-            channels_last=channels_last(input_shape),
-        )
-        return (teacher,) * task.model.ensemble
+        """Residual networks of ``teacher_width``, or what time allows."""
+        widest = _network(ResNet, task, prepared, input_shape).with_width(task.model.width)
+        within = fit_to(widest, Limits(macs=TEACHER_MACS), most=task.model.width)
+        return (within or widest.with_width(1),) * task.model.ensemble
 
     def students(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
         """Of three families."""
-        families: tuple[type[ResNet | DsCnn | MobileNet], ...] = (ResNet, DsCnn, MobileNet)
-        return tuple(
-            family(
-                input=input_shape,
-                outputs=prepared.outputs,
-                embedding=task.model.embedding,
-                channels_last=channels_last(input_shape),
-            )
-            for family in families
-        )
+        return tuple(_network(family, task, prepared, input_shape) for family in (ResNet, DsCnn, MobileNet))
 
     def augment(self, task: TaskConfig, prepared: Prepared) -> Augment | None:
-        """Moved by a pixel or two, always: normal images come many times, and must not be known by heart."""
-        del task
-        return Images(channels_last=len(prepared.sample.shape) == 3, light=False)
+        """Not at all: an image that was moved or lit is one with something wrong."""
+        del task, prepared
+        return None
 
     def feature_weight(self, task: TaskConfig) -> float:
         """The embedding is what answers are made of: it is matched in any case."""
@@ -173,6 +164,20 @@ class ImageAnomaly(Kind):
             decode=(distance, Threshold(threshold=limit, names=splits.train.labels, source=distance.target)),
             postprocess=(Value(source=distance.target),),
         )
+
+
+def _network(
+    family: type[ResNet | DsCnn | MobileNet], task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]
+) -> ResNet | DsCnn | MobileNet:
+    """Defects are small: what a network looks for is seen by the largest value of its maps."""
+    return family(
+        input=input_shape,
+        outputs=prepared.outputs,
+        embedding=max(EMBEDDING, task.model.embedding),
+        channels_last=channels_last(input_shape),
+        pool="both",
+        stride=STRIDE,
+    )
 
 
 def _embedding(prepared: Prepared, model: nn.Module, part: Dataset) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -19,7 +19,9 @@ from torch import Generator, Tensor, nn
 from cloud_trainer.config import TaskConfig
 from cloud_trainer.data import Dataset, Splits
 from cloud_trainer.distillation import Teacher, teach
+from cloud_trainer.fit import Encoded
 from cloud_trainer.models.base import Architecture
+from cloud_trainer.models.mlp import Skip
 from cloud_trainer.objectives import Objective
 from shared.manifest import SampleSpec
 from shared.pipeline.bind import run_arrays
@@ -27,6 +29,26 @@ from shared.pipeline.spec import Pipeline
 
 Augment = Callable[[Tensor, Generator], Tensor]
 """A batch of encoded samples (b, *input) of the training split -> the same, altered; never in place."""
+
+
+class Adviser(Protocol):
+    """A teacher that is no network: ``answers`` to encoded samples (n, *input) -> (n, outputs); what it is called, and
+    what it costs."""
+
+    @property
+    def label(self) -> str:
+        """For tables."""
+
+    @property
+    def macs(self) -> int:
+        """Of an answer."""
+
+    @property
+    def bytes(self) -> int:
+        """Of everything that it knows."""
+
+    def answers(self, x: NDArray[Any]) -> NDArray[Any]:
+        """As above."""
 
 
 class Feature(Struct, frozen=True):
@@ -49,7 +71,8 @@ class FeatureTable(Struct, frozen=True):
 class Prepared(Struct, frozen=True, eq=False):
     """What a kind makes of the splits. ``pipeline`` is whole: fitted on the train split, decode and postprocess too.
     ``answer``: what the model file's first output is called (``logits`` of a classifier). ``targets`` turns a part's
-    ``y`` into what the network learns: int64 classes (n,), or float32 (n, outputs)."""
+    ``y`` into what the network learns: int64 classes (n,), or float32 (n, outputs). ``skip``: a first guess of the
+    answer, where there is one."""
 
     sample: SampleSpec
     pipeline: Pipeline
@@ -58,6 +81,7 @@ class Prepared(Struct, frozen=True, eq=False):
     targets: Callable[[NDArray[Any]], NDArray[Any]] = np.asarray
     features: FeatureTable = FeatureTable()
     notes: tuple[str, ...] = ()
+    skip: Skip | None = None
 
     def encode(self, x: NDArray[Any]) -> NDArray[Any]:
         """Raw samples (n, *sample shape) -> the model's input (n, *input), float32 or int64 token ids."""
@@ -72,6 +96,11 @@ class Kind(ABC):
     """As in ``task.toml``."""
     task: ClassVar[str]
     """As in the manifest: which answers a device gives (``edge_agent.tasks``)."""
+    sized: ClassVar[bool] = False
+    """Whether teachers are made as wide as there is time for, where the task does not say how wide."""
+    patience: ClassVar[float] = 0.0
+    """Share of the epochs without a better validation score that ends a training; 0: all are trained, and the last
+    weights kept."""
 
     @abstractmethod
     def prepare(self, task: TaskConfig, splits: Splits) -> Prepared:
@@ -123,7 +152,17 @@ class Kind(ABC):
         del task, prepared
         return False
 
+    def adviser(self, task: TaskConfig, prepared: Prepared, data: Encoded, validation: Encoded) -> Adviser | None:
+        """Who teaches beside the networks, where that is better on the validation split."""
+        del task, prepared, data, validation
+        return None
+
     def augment(self, task: TaskConfig, prepared: Prepared) -> Augment | None:
-        """How training samples are altered; ``None``: not at all."""
+        """How training samples are altered where they are learned from labels; ``None``: not at all."""
         del task, prepared
         return None
+
+    def augment_taught(self, task: TaskConfig, prepared: Prepared) -> Augment | None:
+        """How they are altered beside a teacher, which says what an altered sample is; as from labels, unless the kind
+        knows better."""
+        return self.augment(task, prepared)

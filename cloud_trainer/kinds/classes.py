@@ -46,14 +46,14 @@ def prepared(
 
 
 def objective(task: TaskConfig, splits: Splits) -> Classes:
-    """Cross-entropy, weighted as the task says, smoothed as it says but by ``SMOOTHING`` at least."""
-    classes = len(splits.train.labels)
+    """Cross-entropy, weighted and smoothed as the task says; by ``SMOOTHING``, where it says nothing."""
+    classes, smoothing = len(splits.train.labels), task.training.label_smoothing
     return Classes(
         classes,
-        label_smoothing=max(task.training.label_smoothing, SMOOTHING),
+        label_smoothing=SMOOTHING if smoothing is None else smoothing,
         class_weights=balanced(splits.train.y, classes) if task.training.class_weights else (),
         temperature=task.distill.temperature,
-        teacher_weight=task.distill.teacher_weight,
+        teacher_weight=task.distill.weight(),
     )
 
 

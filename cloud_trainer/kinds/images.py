@@ -19,6 +19,7 @@ class ImageClassification(Kind):
 
     name: ClassVar[str] = "image-classification"
     task: ClassVar[str] = "image-classification"
+    sized: ClassVar[bool] = True
 
     def prepare(self, task: TaskConfig, splits: Splits) -> Prepared:
         """Standardized, channels where the network wants them."""

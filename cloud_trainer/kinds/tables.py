@@ -35,6 +35,10 @@ TEACHER_WIDTHS = 16
 MEMBERS = 2
 SWAP_SHARE = 0.1
 OUTPUT = "output"
+TEACHER_WEIGHT = 1.0
+"""Of regressions: rows with columns of other rows have no truth but the teacher's."""
+PATIENCE = 1 / 3
+"""Of the epochs: noise that is learned by heart costs squared errors dear, on a few hundred rows all that there was."""
 
 
 class _Tables(Kind):
@@ -57,9 +61,12 @@ class _Tables(Kind):
         return classes.students(task, *(first.with_depth(depth) for depth in (3, 2, 1)))
 
     def augment(self, task: TaskConfig, prepared: Prepared) -> Augment | None:
-        """Columns of other rows, where the task asks for it: it makes a student of trees better, but what is learned
-        from labels alone worse, and so the teachers."""
+        """Columns of other rows, where the task asks for it: what is learned from labels alone is worse for it."""
         return swap_of(prepared) if task.training.augment else None
+
+    def augment_taught(self, task: TaskConfig, prepared: Prepared) -> Augment | None:
+        """Columns of other rows: a student hears from its teachers what such a row would be, and few rows are many."""
+        return None if task.training.augment is False else swap_of(prepared)
 
 
 class TabularClassification(_Tables):
@@ -97,6 +104,7 @@ class TabularRegression(_Tables):
 
     name: ClassVar[str] = "tabular-regression"
     task: ClassVar[str] = "regression"
+    patience: ClassVar[float] = PATIENCE
 
     def prepare(self, task: TaskConfig, splits: Splits) -> Prepared:
         """Make, choose and fit the features; a number is learned in standard deviations from its mean.
@@ -113,12 +121,12 @@ class TabularRegression(_Tables):
             decode=(Inverse(source=OUTPUT, mean=(targets.mean,), std=(targets.std,)),),
             postprocess=(Value(source="value"),),
         )
-        return Prepared(sample, pipeline, 1, OUTPUT, targets, features.table, notes_of(features))
+        return Prepared(sample, pipeline, 1, OUTPUT, targets, features.table, notes=notes_of(features))
 
     def objective(self, task: TaskConfig, prepared: Prepared, splits: Splits) -> Objective:
         """The mean squared error, which R² is made of."""
         del prepared, splits
-        return Numbers(form="mse", teacher_weight=task.distill.teacher_weight)
+        return Numbers(form="mse", teacher_weight=task.distill.weight(TEACHER_WEIGHT))
 
 
 class Targets(Struct, frozen=True):

@@ -52,9 +52,9 @@ class SeparableNetwork(nn.Module):
                 layers += separable(width, 2 * width if down else width, 2 if down else 1)
                 width = 2 * width if down else width
         self.trunk = nn.Sequential(*layers)
-        self.head = Head(width, architecture.embedding, architecture.outputs)
+        self.head = Head(architecture.features(width), architecture.embedding, architecture.outputs)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(n, *input) float32 -> answer and embedding."""
-        answer, embedding = self.head(self.trunk(self.architecture.planes(x)).mean((2, 3)))
+        answer, embedding = self.head(self.architecture.pooled(self.trunk(self.architecture.planes(x))))
         return answer, embedding

@@ -11,20 +11,32 @@ import math
 from typing import Literal
 
 import torch
+from msgspec import Struct
 from torch import Tensor, nn
 
 from cloud_trainer.models.base import Architecture
 from cloud_trainer.models.layers import Head
 
 
+class Skip(Struct, frozen=True):
+    """What a network's answer begins with, before anything is learned: ``scale`` times input ``column``, and
+    ``offset``, the same for every output."""
+
+    column: int
+    scale: float
+    offset: float
+
+
 class Mlp(Architecture, frozen=True, kw_only=True, tag="mlp"):
-    """``depth``: hidden layers before the embedding; from the second on they are added to what comes in."""
+    """``depth``: hidden layers before the embedding; from the second on they are added to what comes in. ``skip``: a
+    linear layer from the input to the answer, past all others, and where it begins."""
 
     width: int = 64
     depth: int = 2
     numbers: Literal["plain", "piecewise", "periodic"] = "plain"
     spread: int = 8
     dropout: float = 0.0
+    skip: Skip | None = None
 
     def network(self) -> Perceptron:
         """A :class:`Perceptron`."""
@@ -94,8 +106,16 @@ class Perceptron(nn.Module):
             *(Layer(width, architecture.dropout) for _ in range(architecture.depth - 1)),
         )
         self.head = Head(width, architecture.embedding, architecture.outputs)
+        self.past: nn.Linear | None = None
+        if architecture.skip is not None:
+            self.past = nn.Linear(math.prod(architecture.input), architecture.outputs)
+            with torch.no_grad():
+                self.past.weight.zero_()
+                self.past.weight[:, architecture.skip.column] = architecture.skip.scale
+                self.past.bias.fill_(architecture.skip.offset)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(n, *input) float32 -> answer and embedding."""
-        answer, embedding = self.head(self.trunk(x.flatten(1)))
-        return answer, embedding
+        flat = x.flatten(1)
+        answer, embedding = self.head(self.trunk(flat))
+        return (answer if self.past is None else answer + self.past(flat)), embedding

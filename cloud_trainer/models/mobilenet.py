@@ -66,9 +66,9 @@ class InvertedNetwork(nn.Module):
                 width = outputs
         layers += [*convolution(width, 2 * width, kernel=1), activation()]
         self.trunk = nn.Sequential(*layers)
-        self.head = Head(2 * width, architecture.embedding, architecture.outputs)
+        self.head = Head(architecture.features(2 * width), architecture.embedding, architecture.outputs)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(n, *input) float32 -> answer and embedding."""
-        answer, embedding = self.head(self.trunk(self.architecture.planes(x)).mean((2, 3)))
+        answer, embedding = self.head(self.architecture.pooled(self.trunk(self.architecture.planes(x))))
         return answer, embedding

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+import torch
 from torch import Tensor
 
 from cloud_trainer.models.base import Architecture
@@ -11,10 +14,12 @@ SMALLEST_MAP = 4
 
 class PictureArchitecture(Architecture, frozen=True, kw_only=True):
     """``stride``: of the first convolution; 1 sees more and costs four times as much. ``channels_last``: images are
-    (H, W, C)."""
+    (H, W, C). ``pool``: what is told of a channel's map, its mean, or ``both`` its mean and its largest value, which
+    small things in a large picture are seen by."""
 
     channels_last: bool = False
     stride: int = 2
+    pool: Literal["mean", "both"] = "mean"
 
     @property
     def channels(self) -> int:
@@ -40,6 +45,15 @@ class PictureArchitecture(Architecture, frozen=True, kw_only=True):
         while side > SMALLEST_MAP:
             stages, side = stages + 1, (side + 1) // 2
         return stages
+
+    def pooled(self, maps: Tensor) -> Tensor:
+        """(n, channels, height, width) -> (n, channels), or (n, 2 * channels)."""
+        mean = maps.mean((2, 3))
+        return torch.cat([mean, maps.amax((2, 3))], 1) if self.pool == "both" else mean
+
+    def features(self, channels: int) -> int:
+        """How many numbers :meth:`pooled` gives."""
+        return 2 * channels if self.pool == "both" else channels
 
     def planes(self, x: Tensor) -> Tensor:
         """(n, *input) -> (n, channels, height, width)."""

@@ -51,10 +51,10 @@ class SmallResNet(nn.Module):
                 width *= 2
             layers += [Block(width) for _ in range(architecture.depth)]
         self.trunk = nn.Sequential(*layers)
-        self.embed = nn.Linear(width, architecture.embedding)
+        self.embed = nn.Linear(architecture.features(width), architecture.embedding)
         self.classify = nn.Linear(architecture.embedding, architecture.outputs)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(n, *input) float32 -> answer and embedding."""
-        embedding = torch.relu(self.embed(self.trunk(self.architecture.planes(x)).mean((2, 3))))
+        embedding = torch.relu(self.embed(self.architecture.pooled(self.trunk(self.architecture.planes(x)))))
         return self.classify(embedding), embedding

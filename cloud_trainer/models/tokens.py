@@ -21,9 +21,11 @@ class TokenArchitecture(Architecture, frozen=True, kw_only=True):
 
 
 class Bag(TokenArchitecture, frozen=True, kw_only=True, tag="bag"):
-    """``width``: numbers a token; ``depth``: dense layers, the embedding included."""
+    """``width``: numbers a token, of which hardly more help, and which cost next to no MACs but a table of
+    ``vocabulary`` times ``width`` weights; ``depth``: dense layers, the embedding included."""
 
     width: int = 32
+    max_width: ClassVar[int] = 64
 
     def network(self) -> BagOfTokens:
         """A :class:`BagOfTokens`."""

@@ -249,7 +249,8 @@ class Repairs:
     def recipe_of(self, variant: Variant) -> Recipe:
         """How ``variant`` was made."""
         precisions = (*self._config.precisions, "int8", "int8-reduced")
-        for transformer in (False, True):
+        tokens = self._student.tokens and variant.runtime == "litert"
+        for transformer in (True, False) if tokens else (False, True):
             for recipe in recipes(precisions, variant.runtime, transformer=transformer):
                 if recipe.id == variant.id and recipe.precision == "int8":
                     return recipe

@@ -139,9 +139,9 @@ OutputWatch = ClassWatch | FieldWatch
 
 
 def watch_outputs(row: Mapping[str, Any], task: str = "") -> tuple[OutputWatch, ...]:
-    """How to watch answers like ``row``, the fields that one sample's pipeline gave: classes, the ``value`` (a number,
-    numbers or boxes), or else the first output of the model that is numbers; and projections of its ``embedding``.
-    Nothing, where there is none."""
+    """How to watch answers like ``row``, the fields that one sample's pipeline gave: classes, the best score of a
+    ranking, the ``value`` (a number, numbers or boxes), or else the first output of the model that is numbers; and
+    projections of its ``embedding``. Nothing, where there is none."""
     found = _said(row, task)
     embedding = row.get(EMBEDDING)
     if not isinstance(embedding, np.ndarray) or embedding.ndim != 1 or _size(embedding) < 2:
@@ -154,6 +154,8 @@ def watch_outputs(row: Mapping[str, Any], task: str = "") -> tuple[OutputWatch, 
 
 def _said(row: Mapping[str, Any], task: str) -> tuple[OutputWatch, ...]:
     scores, value = row.get("scores"), row.get("value")
+    if task == "ranking" and isinstance(row.get("score"), Real):
+        return (FieldWatch("score", "number", ("best_score",)),)
     if task == "detection" or (isinstance(value, list) and value and _is_box(value[0])):
         return (FieldWatch("value", "boxes", ("boxes", "best_score")),)
     if isinstance(scores, np.ndarray) and scores.ndim == 1 and len(scores) > 1 and "score" in row:

@@ -118,6 +118,7 @@ class Listener(nn.Module):
 @pytest.mark.parametrize(("limit", "asked"), [(0, "live"), (1 << 30, "copies")])
 def test_teacher_is_heard_about_the_very_samples_that_the_student_sees(monkeypatch, limit, asked):
     monkeypatch.setattr(teaching, "COPIES_BYTES", limit)
+    monkeypatch.setattr(teaching, "COPIES_SAMPLES", 4 * 64)
     data, student, heard = stripes(64), Listener(), []
 
     def teacher(samples):

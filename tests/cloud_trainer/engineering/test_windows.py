@@ -10,7 +10,7 @@ from cloud_trainer.data.dataset import Dataset, Splits
 from cloud_trainer.engineering.rows import applied
 from cloud_trainer.engineering.windows import season_of, window_features
 from shared.pipeline.moments import Calendar
-from shared.pipeline.recent import Recent
+from shared.pipeline.recent import Pick, Recent
 
 HISTORY, HORIZON = 30, 3
 
@@ -84,3 +84,13 @@ def test_lags_and_windows_may_be_named(splits):
     names = [feature.name for feature in found.table.features]
     assert "sales, 24 back" in names
     assert "sales, statistics of 6" in names
+
+
+def test_a_channel_that_leaves_its_range_is_left_out_and_the_level_always_there():
+    train, validation = series(300, 0), series(100, 1)
+    task_ = task(select="none")
+    found = window_features(task_, Splits(train, validation, validation, validation), moments=False)
+    picks = found.preprocess[0].picks
+    assert not any(pick.channel == 2 for pick in picks)  # hours since 1970: of the train split, and not again
+    assert any(pick.channel == 1 for pick in picks)
+    assert picks[found.level] == Pick(0, "mean", 12)

@@ -11,6 +11,7 @@ from cloud_trainer.config import ExportConfig
 from cloud_trainer.exporting.environment import existing_python
 from cloud_trainer.exporting.recipes import recipes
 from cloud_trainer.exporting.variants import Student, export_all, open_worker
+from cloud_trainer.models import architecture, build
 from cloud_trainer.progress import silent
 from cloud_trainer.quantization.agreement import agreements
 from shared.errors import ExportError
@@ -113,6 +114,17 @@ def test_tflite_files_of_a_table_model_agree_with_the_network(tmp_path, worker):
 def test_tflite_of_a_transformer_takes_the_same_tokens(tmp_path, worker):
     made, found = exported(text_student(), tmp_path, worker, ("int8",))
     assert [v.inputs[0].dtype for v in made] == ["int64", "int64", "int32", "int32"]
+    check(found, least=LEAST)
+
+
+@needs_tflite
+def test_a_table_of_embeddings_is_int8_in_tflite_too(tmp_path, worker):
+    bag = architecture("bag", input=(12,), outputs=3, vocabulary=2000, width=32)
+    x = np.random.default_rng(0).integers(0, 2000, (60, 12))
+    student = Student(build(bag, 0).eval(), (12,), 0, "bag", x, tokens=True)
+    made, found = exported(student, tmp_path, worker, ("int8",))
+    size = {v.id: v.file.bytes for v in made}
+    assert size["int8-litert"] < 0.5 * size["fp32-litert"]
     check(found, least=LEAST)
 
 

@@ -12,6 +12,7 @@ from cloud_trainer.config import DataConfig, FeatureConfig, ModelConfig, TaskCon
 from cloud_trainer.data.dataset import Dataset, Splits
 from cloud_trainer.fit import Encoded, Plan, answers, train
 from cloud_trainer.kinds import kind_of
+from cloud_trainer.kinds.forecasts import has_moments
 from cloud_trainer.kinds.tables import Targets
 from cloud_trainer.models import build
 from shared.errors import DataError
@@ -88,6 +89,40 @@ def test_forecasts_are_learned_for_every_step():
     assert "every 8 steps" in prepared.notes[0]
 
 
+def test_a_forecast_begins_at_the_mean_of_the_last_season():
+    def grown(n, seed):
+        at = np.arange(n)[:, None] + np.arange(16) + 100 * seed
+        wave = np.sin(at * np.pi / 4) * 3 + 7 + (1000.0 if seed == 3 else 0.0)
+        return Dataset(wave[:, :12, None].astype(np.float32), wave[:, 12:].astype(np.float32), (), ("load",))
+
+    task = TaskConfig("t", "forecasting", DataConfig("csv", history=12, horizon=4), features=QUICK)
+    splits = splits_of(grown, 300, 60, 60, 100)
+    prepared = kind_of(task.kind).prepare(task, splits)
+    student = kind_of(task.kind).students(task, prepared, prepared.encode(splits.train.x).shape[1:])[0]
+    model = build(student, 0).eval()
+    torch.nn.init.zeros_(model.head.answer.weight)
+    torch.nn.init.zeros_(model.head.answer.bias)
+    with torch.no_grad():
+        said = model(torch.from_numpy(prepared.encode(splits.train.x)))[0].numpy()
+    expected = prepared.targets(np.repeat(splits.train.x[:, 4:, 0].mean(1, keepdims=True), 4, axis=1))
+    assert np.allclose(said, expected, atol=1e-4)
+
+
+def test_the_last_channel_is_the_time_if_it_is_named_so_or_looks_like_it():
+    seconds = 1.7e9 + 3600.0 * (np.arange(20)[:, None] + np.arange(6))
+    load = np.random.default_rng(0).normal(size=(20, 6))
+    task = TaskConfig("t", "forecasting", DataConfig("npz", history=6))
+
+    def shown(last):
+        return Dataset(np.stack([load, last], axis=2), load[:, :1], columns=("load", "other"))
+
+    assert has_moments(task, shown(seconds))
+    assert not has_moments(task, shown(load))
+    assert not has_moments(task, shown(seconds[:, ::-1]))
+    named = msgspec.structs.replace(task, data=DataConfig("npz", history=6, time="other"))
+    assert has_moments(named, shown(seconds[:, ::-1]))
+
+
 def test_teachers_are_networks_and_trees_unless_the_task_names_one():
     task = TaskConfig("t", "tabular-regression", DataConfig("csv"), features=QUICK)
     kind = kind_of(task.kind)
@@ -134,8 +169,10 @@ def test_a_cycle_of_the_calendar_is_swapped_as_one():
     task = TaskConfig("t", "tabular-regression", DataConfig("csv", time="when"), features=QUICK)
     kind = kind_of(task.kind)
     prepared = kind.prepare(task, splits_of(part, 300, 60, 60, 60))
-    assert kind.augment(task, prepared) is None
-    swap = kind.augment(msgspec.structs.replace(task, training=TrainingConfig(augment=True)), prepared)
+    assert kind.augment(task, prepared) is None  # from labels alone it would do harm
+    refused = msgspec.structs.replace(task, training=TrainingConfig(augment=False))
+    assert kind.augment_taught(refused, prepared) is None
+    swap = kind.augment_taught(task, prepared)
     names = {"load", "hour", "weekday", "monthday", "weekend"}
     assert len(set(swap.sources)) == len(names)
     assert len(swap.sources) == prepared.encode(splits_of(part, 1, 1, 1, 1).train.x).shape[1]

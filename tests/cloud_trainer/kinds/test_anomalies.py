@@ -1,0 +1,119 @@
+"""Images that are not as they should be: stripes, and stripes with a hole."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from cloud_trainer import metrics
+from cloud_trainer.config import ModelConfig
+from cloud_trainer.data import Dataset, Splits
+from cloud_trainer.fit import Encoded, Plan, train
+from cloud_trainer.kinds import anomalies
+from cloud_trainer.kinds.anomalies import ImageAnomaly
+from cloud_trainer.models import build, macs_of
+from shared.errors import TrainingError
+from shared.pipeline.decode import Threshold
+from tests.cloud_trainer.kinds.generated import task
+
+KIND = ImageAnomaly()
+CONFIG = task("image-anomaly", model=ModelConfig(teacher_width=4))
+
+
+def stripes(n: int, odd: int, *, colour: bool = False, seed: int = 0) -> Dataset:
+    random = np.random.default_rng(seed)
+    phase = random.uniform(0, 2 * np.pi, (n, 1, 1))
+    x = 120 + 60 * np.sin(np.arange(16)[None, None] * 1.2 + phase) + random.normal(0, 5, (n, 16, 16))
+    for i in range(n - odd, n):
+        row, column = random.integers(2, 9, 2)
+        x[i, row : row + 5, column : column + 5] = 120
+    if colour:
+        x = np.stack([x, 0.5 * x, 0.8 * x], axis=3)
+    y = (np.arange(n) >= n - odd).astype(np.int64)
+    return Dataset(np.clip(x, 0, 255).astype(np.uint8), y, ("normal", "anomaly"))
+
+
+def parts(*, colour: bool = False) -> Splits:
+    counts = {"train": (60, 0), "validation": (30, 0), "reference": (30, 0), "test": (60, 30)}
+    return Splits(**{name: stripes(*many, colour=colour, seed=i) for i, (name, many) in enumerate(counts.items())})
+
+
+@pytest.fixture(scope="module")
+def learned():
+    """A small network that learned from few made-up anomalies, and what it was prepared with."""
+    splits = parts()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(anomalies, "LEAST_SAMPLES", 600)
+        patch.setattr(anomalies, "SAMPLES", 600)
+        prepared = KIND.prepare(CONFIG, splits)
+        data, validation = (
+            Encoded.of(prepared.encode(x), y)
+            for x, y in (KIND.examples(CONFIG, prepared, p, 0) for p in (splits.train, splits.validation))
+        )
+    model = build(KIND.teachers(CONFIG, prepared, tuple(data.x.shape[1:]))[0], 0)
+    train(model, data, validation, Plan(6, 32, 3e-3, 1e-4, 0), objective=KIND.objective(CONFIG, prepared, splits))
+    return splits, prepared, model
+
+
+def test_anomalies_that_nobody_showed_are_found(learned):
+    splits, prepared, model = learned
+    distances, odd = KIND.graded(prepared, [model], splits, splits.test)
+    assert distances.shape == (60, 1)
+    assert metrics.auc(distances[:, 0], odd) > 0.85
+
+
+def test_an_answer_is_the_distance_that_a_device_finds_and_the_threshold_flags_one_normal_image_in_a_hundred(learned):
+    splits, prepared, model = learned
+    pipeline = KIND.finish(CONFIG, prepared, model, splits)
+    distance, threshold = pipeline.decode
+    assert isinstance(threshold, Threshold)
+    found = KIND.graded(prepared, [model], splits, splits.validation)[0][:, 0]
+    assert threshold.threshold == pytest.approx(found.max())  # of thirty images the highest
+    with torch.no_grad():
+        embedding = model(torch.from_numpy(prepared.encode(splits.test.x)))[1].numpy()
+    read = msgspec.json.decode(msgspec.json.encode(pipeline), type=type(pipeline))
+    expected = KIND.graded(prepared, [model], splits, splits.test)[0][:, 0]
+    np.testing.assert_allclose(read.decode[0]({"embedding": embedding})["strangeness"], expected, rtol=1e-5)
+    assert distance.target == threshold.source == "strangeness"
+
+
+@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize("count", [1, 2, 60])
+def test_half_of_the_examples_are_normal_however_few_there_are(colour, count, monkeypatch):
+    monkeypatch.setattr(anomalies, "LEAST_SAMPLES", 100)
+    splits = parts(colour=colour)
+    prepared = KIND.prepare(CONFIG, splits)
+    x, y = KIND.examples(CONFIG, prepared, splits.train.take(np.arange(count)), 0)
+    assert len(x) == len(y) >= 100
+    assert (y == 0).sum() == len(y) // 2
+    assert y.max() < prepared.outputs
+    assert x.dtype == np.uint8
+    again = KIND.examples(CONFIG, prepared, splits.train.take(np.arange(count)), 0)[0]
+    np.testing.assert_array_equal(x, again)
+
+
+def test_examples_keep_within_memory(monkeypatch):
+    splits = parts()
+    prepared = KIND.prepare(CONFIG, splits)
+    monkeypatch.setattr(anomalies, "BYTES", 100 * 4 * 16 * 16)
+    assert len(KIND.examples(CONFIG, prepared, splits.train, 0)[0]) == 100
+
+
+def test_a_teacher_of_large_images_is_narrower():
+    prepared = KIND.prepare(CONFIG, parts())
+    config = task("image-anomaly", model=ModelConfig(teacher_width=32, ensemble=2))
+    small, large = (KIND.teachers(config, prepared, (side, side, 3)) for side in (16, 128))
+    assert len(small) == len(large) == 2
+    assert small[0].width == 32
+    assert large[0].width < 32
+    assert macs_of(large[0]) <= anomalies.TEACHER_MACS
+
+
+def test_a_network_without_an_embedding_is_refused():
+    splits = parts()
+    prepared = KIND.prepare(CONFIG, splits)
+    blind = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, prepared.outputs))
+    with pytest.raises(TrainingError, match="embedding"):
+        KIND.finish(CONFIG, prepared, blind, splits)
