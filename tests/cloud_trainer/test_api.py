@@ -70,14 +70,14 @@ def test_train_that_makes_no_sense(task, tmp_path):
 def test_distill_trains_a_network_of_ones_own_beside_its_teachers():
     data, held_out = pair(400, 0), pair(200, 1)
     teacher, student = network(64), network(8, 1)
-    alone = distill(teacher, [], data, held_out, epochs=30)
+    alone = distill(teacher, [], data, held_out, epochs=15, batch=32, learning_rate=0.01)
     assert alone.validation_score[-1] > 0.9
 
     def table(x):
         with torch.no_grad():
             return teacher(torch.from_numpy(x)).numpy()
 
-    curve = distill(student, [teacher, table], data, held_out, epochs=30)
+    curve = distill(student, [teacher, table], data, held_out, epochs=15, batch=32, learning_rate=0.01)
     assert curve.name == "student"
     assert curve.metric == "accuracy"
     assert curve.validation_score[curve.best_epoch] > 0.9
@@ -89,7 +89,7 @@ def test_distill_of_numbers_needs_no_objective():
     truth = 10 * (x[:, :4].mean((1, 2)) - x[:, 4:].mean((1, 2)))[:, None]
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 1))
-    curve = distill(model, [], (x[:200], truth[:200]), (x[200:], truth[200:]), epochs=40)
+    curve = distill(model, [], (x[:200], truth[:200]), (x[200:], truth[200:]), epochs=20, batch=32, learning_rate=0.01)
     assert curve.metric == "r2"
     assert curve.validation_score[-1] > 0.5
 
