@@ -40,11 +40,13 @@ def engine():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(MARK, "1")
         patch.delenv("RAY_ADDRESS", raising=False)
-        patch.setattr(torch, "get_num_threads", lambda: 1)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # here as there: sums are added in another order by two
         with RayEngine(cpus=1) as running:
             assert left_running()
             assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
             yield running
+        torch.set_num_threads(threads)
         assert not left_running()
 
 
