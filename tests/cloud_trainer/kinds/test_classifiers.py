@@ -11,6 +11,7 @@ from cloud_trainer.config import FeatureConfig, ModelConfig, TrainingConfig
 from cloud_trainer.exporting.to_onnx import export_onnx
 from cloud_trainer.fit import Encoded, Plan, train
 from cloud_trainer.kinds import kind_of
+from cloud_trainer.kinds.classes import SMOOTHING
 from cloud_trainer.kinds.series import SeriesClassification
 from cloud_trainer.kinds.sounds import AudioClassification
 from cloud_trainer.kinds.texts import TextClassification
@@ -146,3 +147,12 @@ def test_augmentation_can_be_refused_and_asked_for(kind, ready):
     assert out.shape == x.shape
     assert out.dtype == x.dtype
     assert not torch.equal(out, x)
+
+
+@every
+def test_labels_are_smoothed_as_the_task_says_and_a_little_where_it_says_nothing(kind, ready):
+    made, splits, prepared = ready[kind]
+    assert made.objective(task(kind), prepared, splits).label_smoothing == SMOOTHING
+    for wanted in (0.0, 0.3):
+        config = task(kind, training=TrainingConfig(label_smoothing=wanted))
+        assert made.objective(config, prepared, splits).label_smoothing == wanted

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from cloud_trainer.augment.rows import SwapColumns
-from cloud_trainer.config import DataConfig, FeatureConfig, ModelConfig, TaskConfig, TrainingConfig
+from cloud_trainer.config import DataConfig, DistillConfig, FeatureConfig, ModelConfig, TaskConfig, TrainingConfig
 from cloud_trainer.data.dataset import Dataset, Splits
 from cloud_trainer.fit import Encoded, Plan, answers, train
 from cloud_trainer.kinds import kind_of
 from cloud_trainer.kinds.forecasts import has_moments
 from cloud_trainer.kinds.tables import Targets
+from cloud_trainer.learn import plan
 from cloud_trainer.models import build
 from shared.errors import DataError
 from shared.pipeline.bind import run_fields
@@ -176,3 +177,14 @@ def test_a_cycle_of_the_calendar_is_swapped_as_one():
     names = {"load", "hour", "weekday", "monthday", "weekend"}
     assert len(set(swap.sources)) == len(names)
     assert len(swap.sources) == prepared.encode(splits_of(part, 1, 1, 1, 1).train.x).shape[1]
+
+
+def test_numbers_stop_early_and_listen_to_their_teachers_unless_the_task_says_otherwise():
+    task = TaskConfig("t", "tabular-regression", DataConfig("csv"))
+    kind = kind_of(task.kind)
+    assert plan(task, 20, 1.0, 250, 0, kind.patience).patience == 100  # a third of the 300 epochs of 600 updates
+    assert plan(task, 20, 1.0, 250, 0, kind_of("tabular-classification").patience).patience == 0
+    named = msgspec.structs.replace(task, training=TrainingConfig(patience=7))
+    assert plan(named, 20, 1.0, 250, 0, kind.patience).patience == 7
+    assert task.distill.weight(1.0) == 1.0
+    assert DistillConfig(teacher_weight=0.3).weight(1.0) == 0.3
