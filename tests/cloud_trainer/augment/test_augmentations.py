@@ -47,7 +47,9 @@ WINDOWS: list[Alter] = [
 ]
 TOKENS: list[Alter] = [HideWords(0.4), LoseWords(0.4), chain(LoseWords(0.2), HideWords(0.2))]
 CASES = [*((alter, window) for alter in WINDOWS), *((alter, ids) for alter in TOKENS)]
-every = pytest.mark.parametrize(("alter", "make"), CASES, ids=lambda value: getattr(value, "__name__", repr(value))[:60])
+every = pytest.mark.parametrize(
+    ("alter", "make"), CASES, ids=lambda value: getattr(value, "__name__", repr(value))[:60]
+)
 
 
 @every
