@@ -52,7 +52,7 @@ def test_train_gives_a_release_and_tells_how_far_it_is(task, tmp_path):
 
 
 def test_train_that_is_told_to_stop_leaves_no_release(task, tmp_path):
-    with pytest.raises(StoppedError, match="teacher was stopped in epoch 1 of 8"):
+    with pytest.raises(StoppedError, match="teacher was stopped in epoch 1 of 12"):
         train(load_task(task), tmp_path / "1", stop=lambda: True)
     assert not (tmp_path / "1").exists()
 

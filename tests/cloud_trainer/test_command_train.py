@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ teacher_width = 8
 mac_share = 0.5
 embedding = 8
 [training]
-teacher_epochs = 8
+teacher_epochs = 12
 student_epochs = 12
 minimum_steps = 0
 batch = 32
@@ -77,20 +78,17 @@ def environment():
     return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
-def ended(place, stage, number):
-    """(exit code, lines of standard error) of a training that got a signal when ``stage`` told of its second epoch."""
+def ended(place, checkpoint, number):
+    """(exit code, lines of standard error) of a training that got a signal when it had written ``checkpoint``."""
     with subprocess.Popen(
         words("torn"), cwd=place, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
-        lines = []
-        for line in process.stderr:
-            lines.append(line.strip())
-            if f'"stage": "{stage}"' in line and "epoch" in line:
-                process.send_signal(number)
-                break
-        rest, errors = process.communicate()
-    assert not rest
-    return process.returncode, lines + errors.splitlines()
+        while process.poll() is None and not (place / "torn.work" / checkpoint).exists():
+            time.sleep(0.002)
+        process.send_signal(number)
+        output, errors = process.communicate()
+    assert not output
+    return process.returncode, errors.splitlines()
 
 
 def variant_files(release):
@@ -102,7 +100,7 @@ def asides(place):
 
 
 def test_training_that_is_interrupted_then_killed_ends_with_the_files_of_one_that_is_not(place, whole):
-    code, lines = ended(place, "teacher", signal.SIGINT)
+    code, lines = ended(place, "teacher.ckpt", signal.SIGINT)
     assert code == 1
     spoken = [line for line in lines if not line.startswith("{")]
     assert spoken[0] == "ending after this batch; once more ends at once"
@@ -111,7 +109,7 @@ def test_training_that_is_interrupted_then_killed_ends_with_the_files_of_one_tha
     assert not (place / "torn").exists()
     assert asides(place) == []
 
-    code, _ = ended(place, "student", signal.SIGKILL)
+    code, _ = ended(place, "student.ckpt", signal.SIGKILL)
     assert code == -signal.SIGKILL
     assert not (place / "torn").exists()
     assert len(asides(place)) == 1
