@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         from cloud_trainer.engines import engine_of
         from cloud_trainer.training import train_release
     except ModuleNotFoundError as error:
-        if re.match(r"(torch|onnx|onnxruntime|matplotlib|sklearn)\b", error.name or ""):
+        if re.match(r"(torch|onnx|onnxruntime|sklearn)\b", error.name or ""):
             raise MissingExtraError("training", "trainer") from error
         raise
     if args.strict:

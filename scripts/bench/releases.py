@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cloud_trainer.config import ExportConfig
 from cloud_trainer.exporting.variants import Student, export_all, open_worker
-from cloud_trainer.packaging import draft, finish, measure, profiles, staging, write_golden
+from cloud_trainer.packaging import draft, finish, measure, profiles, staging, watch_of, write_golden
 from cloud_trainer.progress import silent
 from shared.manifest import DriftPolicy, Lineage, SampleSpec
 from shared.pipeline.decode import Argmax, Softmax
@@ -74,7 +75,7 @@ def make(directory: Path, name: str, *, samples: int) -> NDArray[Any]:
         worker = open_worker(("onnxruntime", "litert"), progress)
         try:
             student = Student(model, shape, 0, name, ((x[:64] - 3) / 2).astype(np.float32))
-            variants = export_all(student, ("onnxruntime", "litert"), release, worker, progress)
+            variants = export_all(student, ExportConfig(), release, worker, progress)
         finally:
             if worker is not None:
                 worker.close()
@@ -90,7 +91,7 @@ def make(directory: Path, name: str, *, samples: int) -> NDArray[Any]:
             drift=DriftPolicy(),
         )
         measured = [measure(manifest, release, variant, {"test": reference}) for variant in variants]
-        profile = profiles(manifest.sample, classes, measured, {"default": ("test", reference)})
+        profile = profiles(watch_of(manifest, measured, "test"), measured, {"default": ("test", reference)})
         write_golden(release, reference, measured, "test")
         finish(manifest, release, measured, profile, {})
     return x
