@@ -10,7 +10,7 @@ from cloud_trainer.evaluation.calibration import calibration_bins, calibration_e
 from cloud_trainer.evaluation.classes import chance_warning, confusion
 from cloud_trainer.evaluation.figures import Judge, answer_of, figure_intervals, figures, left_out, score_difference
 from cloud_trainer.evaluation.groups import GroupTable, per_group
-from cloud_trainer.evaluation.running import best_variant, held_out, right_answers, run_batch, run_variant
+from cloud_trainer.evaluation.running import best_variant, held_out, run_batch, run_variant
 
 __all__ = [
     "GroupTable",
@@ -29,7 +29,6 @@ __all__ = [
     "intervals",
     "left_out",
     "per_group",
-    "right_answers",
     "run_batch",
     "run_variant",
     "score_difference",

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud_trainer.evaluation.classes import Truth
 from edge_agent.backends import available
 from edge_agent.engine import Engine
 from edge_agent.selection import quality_of
 from shared.drift import HeldOut
-from shared.errors import DataError, NoVariantError
-from shared.manifest import Manifest, Variant, load_manifest
+from shared.errors import NoVariantError
+from shared.manifest import Manifest, Variant
 from shared.pipeline.base import objects
 
 Fields = dict[str, NDArray[Any]]
@@ -83,20 +82,6 @@ def best_variant(manifest: Manifest) -> Variant:
             + "; none is installed here"
         )
     return max(candidates, key=lambda variant: quality_of(variant) or 0.0)
-
-
-def right_answers(release: Path, x: NDArray[Any], y: Truth, labels: tuple[str, ...]) -> NDArray[np.bool_]:
-    """(n,) whether the release's best variant answers each sample right.
-
-    Raises:
-        DataError: the release has other labels, so that its answers can't be compared.
-    """
-    manifest = load_manifest(release)
-    if manifest.labels != labels:
-        raise DataError(f"release {manifest.name}/{manifest.version} has other labels than the data; cannot compare")
-    index = run_batch(manifest, release, best_variant(manifest), x)["index"]
-    right: NDArray[np.bool_] = index == y
-    return right
 
 
 def held_out(fields: Mapping[str, NDArray[Any]], truth: NDArray[Any], labels: Sequence[str]) -> HeldOut:

@@ -1,12 +1,16 @@
-"""What a student may cost."""
+"""What teachers and students may cost."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from cloud_trainer.config import DataConfig, ModelConfig, TaskConfig
-from cloud_trainer.learn import limits_of
-from cloud_trainer.models import Bag, Limits, bytes_of, fit_to
+from cloud_trainer.data import Dataset, Splits
+from cloud_trainer.fit import Encoded
+from cloud_trainer.kinds import kind_of
+from cloud_trainer.learn import MEMBERS, PIXEL_WORK, Lesson, limits_of, teachers_of
+from cloud_trainer.models import Bag, Limits, bytes_of, fit_to, macs_of
 
 
 @pytest.mark.parametrize(
@@ -28,3 +32,28 @@ def test_embeddings_that_cost_nothing_to_look_up_do_not_grow_without_end():
     task = TaskConfig("t", "text-classification", DataConfig("csv"))
     bag = Bag(input=(48,), outputs=2, vocabulary=4000)
     assert bytes_of(fit_to(bag, limits_of(task, 3_700_000, 400_000))) <= 400_000
+
+
+@pytest.mark.parametrize(("model", "count"), [(ModelConfig(), MEMBERS), (ModelConfig(ensemble=2), 2)])
+def test_image_teachers_share_what_an_answer_may_cost(model, count):
+    part = Dataset(np.zeros((40, 8, 8), np.uint8), np.arange(40) % 2, ("a", "b"))
+    part.x[::2, 0] = 9
+    task, splits = TaskConfig("t", "image-classification", DataConfig("npz"), model=model), Splits(*[part] * 4)
+    kind = kind_of(task.kind)
+    prepared = kind.prepare(task, splits)
+    data = Encoded.of(prepared.encode(part.x), part.y)
+    lesson = Lesson(task, kind, prepared, kind.objective(task, prepared, splits), data, data)
+    found = teachers_of(lesson)
+    assert len(found) == count
+    assert 0.5 < sum(map(macs_of, found)) / (PIXEL_WORK * 64) <= 1
+
+
+def test_image_teacher_of_a_width_is_one():
+    part = Dataset(np.arange(40 * 64, dtype=np.uint8).reshape(40, 8, 8), np.arange(40) % 2, ("a", "b"))
+    model = ModelConfig(teacher_width=7)
+    task, splits = TaskConfig("t", "image-classification", DataConfig("npz"), model=model), Splits(*[part] * 4)
+    kind = kind_of(task.kind)
+    prepared = kind.prepare(task, splits)
+    data = Encoded.of(prepared.encode(part.x), part.y)
+    found = teachers_of(Lesson(task, kind, prepared, kind.objective(task, prepared, splits), data, data))
+    assert [one.label for one in found] == ["resnet-w7"]
