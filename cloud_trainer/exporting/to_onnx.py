@@ -73,12 +73,15 @@ def export_onnx(
 
 
 def _name(graph: Any, outputs: Sequence[str]) -> None:
-    """Roles for inputs and outputs. The exporter calls values by their operators, and ``embedding`` is one."""
+    """Roles for inputs and outputs. The exporter calls values by their operators, and ``embedding`` is one. What it
+    notes at every operator, files and lines of this machine among it, is nobody's business."""
     if len(graph.outputs) != len(outputs):
         raise ExportError(f"the network gives {len(graph.outputs)} tensors where {', '.join(outputs)} were expected")
     ends = {id(value) for value in (*graph.inputs, *graph.outputs)}
     for node in graph:
+        node.metadata_props.clear()
         for value in node.outputs:
+            value.metadata_props.clear()
             if id(value) not in ends and value.name in {INPUT, *outputs}:
                 value.name = f"{value.name}_of_{node.name or node.op_type}"
     for value, name in zip((*graph.inputs, *graph.outputs), (INPUT, *outputs), strict=True):

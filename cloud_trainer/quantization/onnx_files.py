@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from cloud_trainer.exporting.recipes import Recipe
+from cloud_trainer.quantization.onnx_lean import make_lean
 from cloud_trainer.quantization.onnx_static import Activations, quantize_onnx
 from cloud_trainer.quantization.onnx_weights import quantize_dynamic, quantize_weights, to_fp16
 from cloud_trainer.quantization.ranges import Ranges
@@ -48,3 +49,5 @@ def write_onnx(
                 leave=leave,
                 reduce_range=recipe.scheme == "static-reduced",
             )
+    if recipe.scheme != "float":
+        make_lean(path)
