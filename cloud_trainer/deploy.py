@@ -20,7 +20,8 @@ from cloud_trainer.exporting.to_onnx import INPUT
 from cloud_trainer.exporting.to_tflite import TfliteWorker
 from cloud_trainer.exporting.variants import Student, export_all
 from cloud_trainer.fit import answers
-from cloud_trainer.learn import Learned, Lesson, finetuned
+from cloud_trainer.learn import Learned, finetuned
+from cloud_trainer.lesson import Lesson
 from cloud_trainer.models.trees import Trees, export_trees
 from cloud_trainer.packaging import Measured, measure
 from cloud_trainer.progress import Progress, within

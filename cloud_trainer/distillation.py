@@ -34,8 +34,15 @@ Teacher = nn.Module | Callable[[NDArray[Any]], NDArray[Any]]
 """A network, or what gives answers (n, outputs) to samples (n, *input) in numpy."""
 
 
-def teach(teachers: Sequence[Teacher], x: Tensor, *, feature_weight: float = 0.0, batch: int = BATCH) -> Teaching:
-    """What ``teachers`` say of the samples ``x`` (n, *input).
+def teach(
+    teachers: Sequence[Teacher],
+    x: Tensor,
+    *,
+    feature_weight: float = 0.0,
+    batch: int = BATCH,
+    dtype: torch.dtype = torch.float32,
+) -> Teaching:
+    """What ``teachers`` say of the samples ``x`` (n, *input); ``dtype`` is what their layers compute in.
 
     Networks are left in evaluation mode. ``feature_weight`` of the distance between embeddings needs a teacher that has
     one; teachers without (trees) only answer.
@@ -45,12 +52,14 @@ def teach(teachers: Sequence[Teacher], x: Tensor, *, feature_weight: float = 0.0
     """
     if not teachers:
         raise TrainingError("distillation needs at least one teacher")
-    first, embedding = _asked(teachers, x, batch)
+    first, embedding = _asked(teachers, x, batch, dtype)
     if embedding is None or feature_weight <= 0:
-        return Teaching(first, None, 0.0, _Ask(tuple(teachers), batch))
+        return Teaching(first, None, 0.0, _Ask(tuple(teachers), batch, dtype))
     middle = embedding.mean(dim=0)
     scale = (embedding - middle).square().mean().sqrt().clamp(min=1e-6)
-    return Teaching(first, (embedding - middle) / scale, feature_weight, _Ask(tuple(teachers), batch, middle, scale))
+    return Teaching(
+        first, (embedding - middle) / scale, feature_weight, _Ask(tuple(teachers), batch, dtype, middle, scale)
+    )
 
 
 class _Ask(Struct, frozen=True, eq=False):
@@ -58,22 +67,23 @@ class _Ask(Struct, frozen=True, eq=False):
 
     teachers: tuple[Any, ...]
     batch: int
+    dtype: torch.dtype
     middle: Tensor | None = None
     scale: Tensor | None = None
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        answer, embedding = _asked(self.teachers, x, self.batch)
+        answer, embedding = _asked(self.teachers, x, self.batch, self.dtype)
         if embedding is None or self.middle is None or self.scale is None:
             return answer, None
         return answer, (embedding - self.middle) / self.scale
 
 
-def _asked(teachers: Sequence[Teacher], x: Tensor, batch: int) -> tuple[Tensor, Tensor | None]:
+def _asked(teachers: Sequence[Teacher], x: Tensor, batch: int, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
     answers: list[Tensor] = []
     embeddings: list[Tensor] = []
     for i, teacher in enumerate(teachers):
         if isinstance(teacher, nn.Module):
-            answer, embedding = both(teacher, x, batch)
+            answer, embedding = both(teacher, x, batch, dtype)
         else:
             answer, embedding = torch.from_numpy(np.asarray(teacher(x.numpy()), np.float32)), None
         if len(answer) != len(x) or (answers and answer.shape != answers[0].shape):

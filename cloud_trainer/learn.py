@@ -12,10 +12,8 @@ was killed goes on where it was:
 from __future__ import annotations
 
 import io
-import math
 import pickle
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,47 +25,26 @@ from torch import nn
 
 from cloud_trainer.config import TaskConfig
 from cloud_trainer.distillation import Teacher, Teaching, teach
-from cloud_trainer.engines import Engine, in_order
-from cloud_trainer.fit import Curve, Encoded, Plan, train
-from cloud_trainer.hardware import device, macs_within
-from cloud_trainer.kinds import Adviser, Kind, Prepared
-from cloud_trainer.models import Architecture, Limits, architecture, build, bytes_of, custom, fit_to, macs_of
+from cloud_trainer.engines import in_order
+from cloud_trainer.fit import Curve, train
+from cloud_trainer.fit.plan import Precision
+from cloud_trainer.fit.precision import of_picture
+from cloud_trainer.kinds import Adviser
+from cloud_trainer.lesson import Lesson, Network, plan
+from cloud_trainer.models import Architecture, Limits, build, bytes_of, macs_of
 from cloud_trainer.models.pictures import PictureArchitecture
-from cloud_trainer.models.trees import Trees, fit_trees
-from cloud_trainer.objectives import Objective
+from cloud_trainer.models.trees import TEACHING, TreePlan, Trees, fit_trees, refit_trees
 from cloud_trainer.progress import Progress, within
 from cloud_trainer.search import Budget, Job, SearchResult, Trial, propose, search
+from cloud_trainer.sizing import SMALL_TREES, default_student, limits_of, students_of, teachers_of
 from cloud_trainer.work import work_directory
 from shared.errors import TrainingError
 from shared.files import write_atomic
 
 CHECKPOINT = "checkpoint.pt"
-TEACHER_WORK, TEACHER_LEAST, PIXEL_WORK = 2.4e13, 1_000_000, 40_000
-"""MACs of a whole training of a teacher of images, forward and back, some ten minutes on two cores; and of an answer:
-at least, and for each pixel at most."""
-MEMBERS = 3
-"""Of an ensemble of sized teachers: on Fashion-MNIST three of 10.8 M MACs were right on 91.3 %, one of 31 M on 90.7."""
-SMALL, SMALL_TREES = 64 << 10, 256 << 10  # bytes, where the task sets no limit
+TOGETHER = 0.003  # of the score
 WARM_SHARE = 0.5  # of the epochs, when the weights are good already
 TEACHERS_END, SEARCH_END, STUDENT_END = 0.45, 0.6, 0.85
-
-
-class Network(Struct, frozen=True, eq=False):
-    """A trained network, in evaluation mode. ``bytes``: of its weights in int8."""
-
-    architecture: Architecture
-    model: nn.Module
-    curve: Curve
-
-    @property
-    def macs(self) -> int:
-        """For one sample."""
-        return macs_of(self.architecture)
-
-    @property
-    def bytes(self) -> int:
-        """Of the weights in int8."""
-        return bytes_of(self.architecture)
 
 
 class Learned(Struct, frozen=True, eq=False):
@@ -99,29 +76,6 @@ class Learned(Struct, frozen=True, eq=False):
         return (*(one.curve for one in self.teachers), self.student.curve, *last)
 
 
-HERE = Engine(train, in_order)
-"""This process trains, one network after the other."""
-
-
-class Lesson(Struct, frozen=True, eq=False):
-    """What everything is trained on and with. ``engine``: where."""
-
-    task: TaskConfig
-    kind: Kind
-    prepared: Prepared
-    objective: Objective
-    data: Encoded
-    validation: Encoded
-    work: Path | None = None
-    stop: Callable[[], bool] | None = None
-    engine: Engine = HERE
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Of an encoded sample."""
-        return tuple(self.data.x.shape[1:])
-
-
 def learn(lesson: Lesson, *, start: dict[str, Any] | None, progress: Progress) -> Learned:
     """Train everything. ``start`` is what :func:`load_checkpoint` gave; weights of another shape are not used.
 
@@ -149,9 +103,12 @@ def learn(lesson: Lesson, *, start: dict[str, Any] | None, progress: Progress) -
         council, trees = _council(lesson, (council, (*council, trees.answers)), trees)
     if lesson.kind.trees(task, lesson.prepared):
         progress("trees", TEACHERS_END, "gradient-boosted trees")
-        trees = _trees(lesson, Limits())
-        council, trees = _council(lesson, (council, (trees.answers,), (*council, trees.answers)), trees)
-    teaching = teach(council, lesson.data.x, feature_weight=lesson.kind.feature_weight(task))
+        grown = _trees(lesson, Limits(), TEACHING)
+        council, trees = _council(lesson, (council, (grown.answers,), (*council, grown.answers)), grown)
+        if trees is grown:
+            council, trees = _refitted(lesson, council, grown)
+    weight = lesson.kind.feature_weight(task)
+    teaching = teach(council, lesson.data.x, feature_weight=weight, dtype=_dtype(task, wanted))
     found = None
     if student is None:
         found = _search(lesson, limits, teaching, within(progress, TEACHERS_END, SEARCH_END))
@@ -166,96 +123,6 @@ def learn(lesson: Lesson, *, start: dict[str, Any] | None, progress: Progress) -
         alone = _train(lesson, student, "student without teacher", epochs, share, seed, progress=last, state=state)
     small = _small_trees(lesson, trained, limits) if isinstance(trees, Trees) else None
     return Learned(tuple(teachers), trained, council, trees, small, alone, found, limits, warm)
-
-
-def teachers_of(lesson: Lesson) -> tuple[Architecture, ...]:
-    """The task's own, the family that it names, or what the kind suggests."""
-    model = lesson.task.model
-    shape, outputs = lesson.input_shape, lesson.prepared.outputs
-    usual = lesson.kind.teachers(lesson.task, lesson.prepared, shape)
-    if model.teacher_factory:
-        tokens = lesson.data.x.dtype == torch.int64
-        return (custom(model.teacher_factory, shape, outputs, tokens=tokens),) * model.ensemble
-    if model.teacher != "auto" and usual[0].family != model.teacher:
-        sizes = {"width": model.width, "embedding": model.embedding}
-        usual = (architecture(model.teacher, input=shape, outputs=outputs, **sizes),) * model.ensemble
-    if lesson.kind.sized and not model.teacher_width and isinstance(usual[0], PictureArchitecture):
-        count = MEMBERS if model.ensemble == 1 else model.ensemble
-        return (_sized(lesson, usual[0], count),) * count
-    return usual
-
-
-def _sized(lesson: Lesson, teacher: Architecture, count: int) -> Architecture:
-    """Each of ``count`` as wide as images of this size are worth, and as there is time for: :data:`TEACHER_WORK`."""
-    epochs = plan(lesson.task, lesson.task.training.teacher_epochs, 1.0, len(lesson.data), 0).epochs
-    pixels = math.prod(lesson.input_shape)
-    room = min(TEACHER_WORK / (3 * len(lesson.data) * epochs), PIXEL_WORK * pixels)
-    return fit_to(teacher, Limits(macs=max(TEACHER_LEAST, int(room)) // count)) or teacher
-
-
-def students_of(lesson: Lesson) -> tuple[Architecture, ...]:
-    """Families for the student, the first one the default; their widths are to be found."""
-    model = lesson.task.model
-    shape, outputs = lesson.input_shape, lesson.prepared.outputs
-    if model.student_factory:
-        return (custom(model.student_factory, shape, outputs, tokens=lesson.data.x.dtype == torch.int64),)
-    usual = lesson.kind.students(lesson.task, lesson.prepared, shape)
-    if model.student == "auto":
-        return usual
-    named = tuple(one for one in usual if one.family == model.student)
-    return named or (architecture(model.student, input=shape, outputs=outputs, embedding=model.embedding),)
-
-
-def limits_of(task: TaskConfig, teacher_macs: int, teacher_bytes: int) -> Limits:
-    """What the student must keep to; the strictest of what the task says. Looking up an embedding is free in MACs:
-    where the task says nothing about bytes, the student has no more of them than its teachers."""
-    model = task.model
-    macs = [max(1, int(model.mac_share * teacher_macs))]
-    if model.max_macs:
-        macs.append(model.max_macs)
-    if model.p99_ms:
-        macs.append(max(1, macs_within(model.p99_ms, device(model.device))))
-    return Limits(macs=min(macs), bytes=model.max_bytes or max(teacher_bytes, SMALL))
-
-
-def default_student(lesson: Lesson, limits: Limits) -> Architecture:
-    """The widest of the default family within ``limits``.
-
-    Raises:
-        TrainingError: nothing fits.
-    """
-    first = students_of(lesson)[0]
-    found = fit_to(first, limits)
-    if found is None:
-        least = first.with_depth(1).with_width(1)
-        raise TrainingError(
-            f"no student fits into {limits.macs:,} MACs"
-            + (f" and {limits.bytes:,} bytes" if limits.bytes else "")
-            + f": {least.label} needs {macs_of(least):,} MACs and {bytes_of(least):,} bytes; raise model.mac_share, "
-            "model.teacher_width, model.max_macs or model.max_bytes"
-        )
-    return found
-
-
-def plan(task: TaskConfig, epochs: int, share: float, samples: int, seed: int, patience: float = 0.0) -> Plan:
-    """How long to train on ``samples``: ``share`` of ``epochs``, or of as many as give the minimum of updates.
-    ``patience``: share of them without a better validation score that ends it, where the task does not say."""
-    training = task.training
-    steps = -(-samples // training.batch)
-    epochs = max(1, round(share * max(epochs, -(-training.minimum_steps // steps))))
-    return Plan(
-        epochs=epochs,
-        batch=training.batch,
-        learning_rate=training.learning_rate,
-        weight_decay=training.weight_decay,
-        seed=seed,
-        patience=math.ceil(patience * epochs) if training.patience is None else training.patience,
-        clip_norm=training.clip_norm,
-        precision=training.precision,
-        compile=training.compile,
-        device=training.device,
-        checkpoint_seconds=training.checkpoint_seconds,
-    )
 
 
 def _train(
@@ -281,7 +148,10 @@ def _train(
         model,
         lesson.data,
         lesson.validation,
-        plan(task, epochs, share, len(lesson.data.y), seed, lesson.kind.patience),
+        msgspec.structs.replace(
+            plan(task, epochs, share, len(lesson.data.y), seed, lesson.kind.patience),
+            precision=_precision(task, wanted),
+        ),
         objective=lesson.objective,
         teaching=teaching,
         augment=augment(task, prepared),
@@ -291,6 +161,17 @@ def _train(
         stop=lesson.stop,
     )
     return Network(wanted, model, curve)
+
+
+def _precision(task: TaskConfig, wanted: Architecture) -> Precision:
+    """What the task says, or what is fastest for the network."""
+    said = task.training.precision
+    return of_picture(said, macs_of(wanted)) if isinstance(wanted, PictureArchitecture) else said
+
+
+def _dtype(task: TaskConfig, teachers: tuple[Architecture, ...]) -> torch.dtype:
+    """What teachers answer in: what they were trained in, on a CPU."""
+    return torch.bfloat16 if {_precision(task, one) for one in teachers} == {"bf16"} else torch.float32
 
 
 def finetuned(lesson: Lesson, learned: Learned, model: nn.Module, epochs: int) -> None:
@@ -313,7 +194,7 @@ def finetuned(lesson: Lesson, learned: Learned, model: nn.Module, epochs: int) -
     )
 
 
-def _trees(lesson: Lesson, limits: Limits) -> Trees:
+def _trees(lesson: Lesson, limits: Limits, wanted: TreePlan = TreePlan()) -> Trees:  # noqa: B008  (frozen)
     data, validation = lesson.data, lesson.validation
     return fit_trees(
         data.x.numpy(),
@@ -322,17 +203,28 @@ def _trees(lesson: Lesson, limits: Limits) -> Trees:
         outputs=lesson.prepared.outputs,
         score=lesson.objective.score,
         limits=limits,
+        plan=wanted,
         seed=lesson.task.seed,
     )
+
+
+def _refitted(lesson: Lesson, council: tuple[Teacher, ...], trees: Trees) -> tuple[tuple[Teacher, ...], Trees]:
+    """Now that the validation split has chosen them, trees learn from it, too: a fifth more rows tell."""
+    x, y = (torch.cat([getattr(lesson.data, name), getattr(lesson.validation, name)]).numpy() for name in ("x", "y"))
+    more = refit_trees(trees, x, y, seed=lesson.task.seed)
+    return tuple(more.answers if one == trees.answers else one for one in council), more
 
 
 def _council(
     lesson: Lesson, choices: tuple[tuple[Teacher, ...], ...], adviser: Adviser
 ) -> tuple[tuple[Teacher, ...], Adviser | None]:
-    """The best of ``choices`` on the validation split; of equals the first, which is without the ``adviser``."""
+    """The best of ``choices`` on the validation split; of equals the first, which is without the ``adviser``. All
+    together, the last, are taken where they are hardly worse: on other data they are the safest."""
     validation = lesson.validation
     scores = [lesson.objective.score(teach(one, validation.x).answers.numpy(), validation.y.numpy()) for one in choices]
     best = int(np.argmax(scores))
+    if scores[-1] >= scores[best] - TOGETHER and best:
+        best = len(choices) - 1
     return choices[best], adviser if best else None
 
 

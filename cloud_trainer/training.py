@@ -45,7 +45,8 @@ from cloud_trainer.features import float_warning
 from cloud_trainer.fit import Encoded
 from cloud_trainer.gates import GATES_NAME, Gates, better, decide, no_worse, save_gates
 from cloud_trainer.kinds import Kind, Prepared, kind_of
-from cloud_trainer.learn import HERE, Learned, Lesson, finetuned, learn, load_checkpoint, save_checkpoint
+from cloud_trainer.learn import Learned, finetuned, learn, load_checkpoint, save_checkpoint
+from cloud_trainer.lesson import HERE, Lesson
 from cloud_trainer.packaging import (
     REFERENCE_MINIMUM,
     Measured,

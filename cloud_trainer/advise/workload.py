@@ -106,8 +106,8 @@ class Language(Struct, frozen=True):
         return self.prompt + self.answer
 
 
-def epochs_of(epochs: int, task: TaskConfig, trained_on: int) -> float:
-    """Epochs after little data has been repeated up to ``minimum_steps`` updates.
+def epochs_of(epochs: int, task: TaskConfig, trained_on: int) -> int:
+    """Epochs after little data has been repeated up to the minimum of updates.
 
     >>> from cloud_trainer.config import DataConfig
     >>> task = TaskConfig(name="a", kind="forecasting", data=DataConfig(format="csv"))
@@ -115,7 +115,7 @@ def epochs_of(epochs: int, task: TaskConfig, trained_on: int) -> float:
     (12, 60)
     """
     steps_an_epoch = max(1, math.ceil(trained_on / task.training.batch))
-    return max(epochs, math.ceil(task.training.minimum_steps / steps_an_epoch))
+    return task.epochs(epochs, steps_an_epoch)
 
 
 def of_task(

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 KEPT = 1 << 16
+SMALL_FILE = 256 << 10
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "CONV_3D", "TRANSPOSE_CONV", "BATCH_MATMUL")
 
 
@@ -95,6 +96,23 @@ def quantize(request: dict[str, Any]) -> None:
         found = calibrated(request["fp32"], request["calibration"], Path(request["fp32"]).stat().st_mtime_ns)
         found = with_ranges(found, request.get("ranges") or {})
     made.quantize(found, enable_progress_report=False).export_model(request["out"], overwrite=True)
+    drop_names(request["out"])
+
+
+def drop_names(path: str) -> None:
+    """Without the names of tensors between input and output, each of which tells the layer's Python class: a twentieth
+    of a small network's file. Large files, whose weights lie outside the flatbuffer, stay as they are."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    if Path(path).stat().st_size >= SMALL_FILE:
+        return
+    model = flatbuffer_utils.read_model(path)
+    for graph in model.subgraphs:
+        ends = {int(index) for index in (*graph.inputs, *graph.outputs)}
+        for index, tensor in enumerate(graph.tensors):
+            if index not in ends:
+                tensor.name = b""
+    Path(path).write_bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def recipe_of(name: str, leave: Any) -> Any:

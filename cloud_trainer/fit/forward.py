@@ -20,17 +20,19 @@ def embeddings(model: nn.Module, x: Tensor, batch: int = BATCH) -> Tensor | None
     return both(model, x, batch)[1]
 
 
-def both(model: nn.Module, x: Tensor, batch: int = BATCH) -> tuple[Tensor, Tensor | None]:
-    """:func:`answers` and :func:`embeddings` at once."""
+def both(
+    model: nn.Module, x: Tensor, batch: int = BATCH, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor | None]:
+    """:func:`answers` and :func:`embeddings` at once, float32; ``dtype`` is what the layers compute in."""
     device = device_of(model)
     model.eval()
     first, second = [], []
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
         for part in torch.split(x, batch):
             answer, embedding = outputs(model(part.to(device)))
-            first.append(answer.cpu())
+            first.append(answer.float().cpu())
             if embedding is not None:
-                second.append(embedding.cpu())
+                second.append(embedding.float().cpu())
     return torch.cat(first), torch.cat(second) if second else None
 
 

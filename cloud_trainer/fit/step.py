@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cloud_trainer.distributed import World
 from cloud_trainer.fit.forward import outputs
 from cloud_trainer.fit.plan import Plan
+from cloud_trainer.fit.precision import precision_of
 from cloud_trainer.fit.teaching import Projection
 from cloud_trainer.objectives import Objective
 from shared.errors import TrainingError, one_line
@@ -145,15 +146,6 @@ def device_of_plan(plan: Plan) -> torch.device:
     if plan.device == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", torch.cuda.current_device())
-
-
-def precision_of(plan: Plan, device: torch.device) -> torch.dtype:
-    """What convolutions and dense layers compute in; weights, losses and what is exported stay float32."""
-    if plan.precision == "auto":
-        if device.type == "cpu":
-            return torch.float32
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[plan.precision]
 
 
 def not_finite(value: float) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from cloud_trainer.augment.images import Images
 from cloud_trainer.config import TaskConfig
@@ -12,6 +12,9 @@ from cloud_trainer.kinds.base import Augment, Kind, Prepared
 from cloud_trainer.kinds.classes import objective
 from cloud_trainer.models import Architecture, DsCnn, MobileNet, ResNet
 from cloud_trainer.objectives import Objective
+
+FINE_SIDE = 40
+"""Pixels: larger images have more of them than they have to tell."""
 
 
 class ImageClassification(Kind):
@@ -44,17 +47,16 @@ class ImageClassification(Kind):
         return (teacher,) * task.model.ensemble
 
     def students(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
-        """Of three families."""
-        families: tuple[type[ResNet | DsCnn | MobileNet], ...] = (ResNet, DsCnn, MobileNet)
-        return tuple(
-            family(
-                input=input_shape,
-                outputs=prepared.outputs,
-                embedding=task.model.embedding,
-                channels_last=channels_last(input_shape),
-            )
-            for family in families
-        )
+        """Of three families; of small images, where a fine network has room, that first."""
+        sizes: dict[str, Any] = {
+            "input": input_shape,
+            "outputs": prepared.outputs,
+            "embedding": task.model.embedding,
+            "channels_last": channels_last(input_shape),
+        }
+        usual = ResNet(**sizes)
+        fine = (ResNet(**sizes, fine=True),) if max(usual.sides) <= FINE_SIDE else ()
+        return (*fine, usual, DsCnn(**sizes), MobileNet(**sizes))
 
     def augment(self, task: TaskConfig, prepared: Prepared) -> Augment | None:
         """Moved, in another light, with a piece missing."""

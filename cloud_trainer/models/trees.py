@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
@@ -38,6 +39,10 @@ class TreePlan(Struct, frozen=True):
     learning_rate: float = 0.1
     l2: float = 1.0
     samples_in_leaf: int = 20
+
+
+TEACHING = TreePlan(leaves=(15, 31, 63), rounds=600, learning_rate=0.06)
+"""Of trees that only teach: larger and slower than a device would want."""
 
 
 class Node(Struct, frozen=True):
@@ -127,6 +132,15 @@ def fit_trees(
     if best is None:
         raise TrainingError(f"no tree fits into {limits.macs or 'any'} operations and {limits.bytes or 'any'} bytes")
     return best[2]
+
+
+def refit_trees(trees: Trees, x: NDArray[Any], y: NDArray[Any], *, plan: TreePlan = TEACHING, seed: int = 0) -> Trees:
+    """As many rounds and leaves as ``trees`` have, learned from more samples: those that chose how many, too."""
+    x, outputs = np.asarray(x, np.float32), len(trees.base)
+    plan = msgspec.structs.replace(plan, rounds=trees.rounds)
+    boosters = _boost(x, y, outputs, trees.leaves, plan, None, seed)
+    *_, last = _growing(boosters, x.shape[1], outputs, trees.leaves, trees.rounds)
+    return last
 
 
 def _boost(

@@ -23,6 +23,9 @@ class AnomalyScore(FieldOperation, frozen=True, tag="anomaly_score", dict=True):
     - ``distance``: from ``source`` to ``centre``, sqrt((x - c)ᵀ P (x - c)) with ``precision`` P, the inverse
       covariance (Mahalanobis 1936); without it the Euclidean one.
     - ``neighbours``: mean Euclidean distance to the ``k`` nearest of ``prototypes`` (at most 256).
+
+    With a ``grid``, a distance is one of ``source`` and of what it may not tell: the means of the model's input over
+    ``grid`` x ``grid`` fields of the picture, (n, H, W), (n, 1, H, W) or (n, H, W, C), colours averaged.
     """
 
     method: Method
@@ -32,6 +35,7 @@ class AnomalyScore(FieldOperation, frozen=True, tag="anomaly_score", dict=True):
     prototypes: Annotated[tuple[tuple[float, ...], ...], Meta(max_length=PROTOTYPES)] = ()
     k: Annotated[int, Meta(ge=1, le=PROTOTYPES)] = 1
     target: str = "score"
+    grid: Annotated[int, Meta(ge=0, le=12)] = 0
 
     def __post_init__(self) -> None:
         size = len(self.centre)
@@ -47,8 +51,8 @@ class AnomalyScore(FieldOperation, frozen=True, tag="anomaly_score", dict=True):
 
     @property
     def needs_input(self) -> bool:  # type: ignore[override]
-        """Only a reconstruction is compared with the model's input."""
-        return self.method == "reconstruction"
+        """A reconstruction is compared with the model's input, a grid laid over it."""
+        return self.method == "reconstruction" or self.grid > 0
 
     def apply(self, fields: Mapping[str, Array]) -> Fields:
         """Sets ``target`` (n,) float64."""
@@ -59,6 +63,8 @@ class AnomalyScore(FieldOperation, frozen=True, tag="anomaly_score", dict=True):
                 raise refuse(self, f"{given.shape}, the model's input, in field {self.source!r}", values)
             return {self.target: _mean_square(_flat(values), _flat(given))}
         x, size = _flat(values), len(self.centre) or len(self.prototypes[0])
+        if self.grid:
+            x = np.concatenate([x, fields_of(number_field(self, fields, "input"), self.grid)], axis=1)
         if x.shape[1] != size:
             raise refuse(self, f"(n, {size}) in field {self.source!r}", values)
         if self.method == "distance":
@@ -79,8 +85,10 @@ class AnomalyScore(FieldOperation, frozen=True, tag="anomaly_score", dict=True):
         shrink: float = 0.05,
         prototypes: int = 64,
         k: int = 1,
+        grid: int = 0,
+        pictures: Array | None = None,
     ) -> Self:
-        """Learn from good data (n, d).
+        """Learn from good data (n, d), with a ``grid`` also from the ``pictures`` that they are of.
 
         ``distance``: mean and covariance, ``shrink`` of it replaced by its mean diagonal, so that the inverse exists
         (Ledoit and Wolf 2004 for the form). ``neighbours``: the sample nearest to the mean, then always the sample
@@ -90,16 +98,63 @@ class AnomalyScore(FieldOperation, frozen=True, tag="anomaly_score", dict=True):
             ValueError: fewer than two samples, or a result that would make a manifest too large.
         """
         x = _flat(np.asarray(embeddings))
+        if grid and pictures is not None:
+            x = np.concatenate([x, fields_of(pictures, grid)], axis=1)
         if len(x) < 2:
             raise ValueError(f"anomaly_score: {len(x)} samples to learn from; at least 2 are needed")
         if method == "neighbours":
-            return cls(method, source, prototypes=short(x[_spread(x, min(prototypes, PROTOTYPES))]), k=k)
+            chosen = short(x[_spread(x, min(prototypes, PROTOTYPES))])
+            return cls(method, source, prototypes=chosen, k=k, grid=grid)
         check_size_of(x.shape[1])
-        covariance = np.atleast_2d(np.cov(x, rowvar=False, bias=True))
+        parts = (x.shape[1] - grid_size(pictures, grid), x.shape[1]) if grid and pictures is not None else (x.shape[1],)
+        unit = _units(x, parts)  # an embedding and a picture have each a unit of their own
+        covariance = np.atleast_2d(np.cov(x / unit, rowvar=False, bias=True))
         size = len(covariance)
         diagonal = float(np.trace(covariance)) / size or 1.0
         covariance = (1 - shrink) * covariance + shrink * diagonal * np.eye(size)
-        return cls(method, source, centre=short(x.mean(axis=0)), precision=short(np.linalg.inv(covariance)))
+        precision = np.linalg.inv(covariance) / np.outer(unit, unit)
+        return cls(method, source, centre=short(x.mean(axis=0)), precision=short(precision), grid=grid)
+
+
+def fields_of(pictures: Array, grid: int) -> NDArray[np.float64]:
+    """(n, H, W), (n, 1, H, W) or (n, H, W, C) -> (n, fields): means over ``grid`` x ``grid`` fields, row by row; of a
+    side with fewer pixels each is a field.
+
+    >>> fields_of(np.arange(16.0).reshape(1, 4, 4), 2).tolist()
+    [[2.5, 4.5, 10.5, 12.5]]
+    """
+    if pictures.ndim not in (3, 4):
+        raise ValueError(
+            f"anomaly_score: a grid needs pictures (n, H, W), (n, 1, H, W) or (n, H, W, C), not {pictures.shape}"
+        )
+    x = np.asarray(pictures, np.float64)
+    if x.ndim == 4:
+        x = x[:, 0] if x.shape[1] == 1 else np.ascontiguousarray(x).sum(axis=-1) / x.shape[-1]
+    for axis in (2, 1):
+        edges = _edges(x.shape[axis], grid)
+        shape = [1, 1, 1]
+        shape[axis] = len(edges) - 1
+        x = np.add.reduceat(x, edges[:-1], axis=axis) / np.diff(edges).reshape(shape)
+    return _flat(x)
+
+
+def grid_size(pictures: Array, grid: int) -> int:
+    """How many fields a ``grid`` has on such pictures."""
+    return int(fields_of(pictures[:1], grid).shape[1])
+
+
+def _edges(side: int, grid: int) -> NDArray[np.intp]:
+    count = min(grid, side)
+    return (np.arange(count + 1) * side + count // 2) // count
+
+
+def _units(x: NDArray[np.float64], ends: tuple[int, ...]) -> NDArray[np.float64]:
+    """The root mean variance of the columns up to each of ``ends``, a number for each column; 1 where all are still."""
+    out, start = np.ones(x.shape[1]), 0
+    for end in ends if len(ends) > 1 else ():
+        out[start:end] = float(np.sqrt(x[:, start:end].var(axis=0).mean())) or 1.0
+        start = end
+    return out
 
 
 def check_size_of(size: int) -> None:

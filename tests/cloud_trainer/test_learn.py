@@ -9,8 +9,9 @@ from cloud_trainer.config import DataConfig, ModelConfig, TaskConfig
 from cloud_trainer.data import Dataset, Splits
 from cloud_trainer.fit import Encoded
 from cloud_trainer.kinds import kind_of
-from cloud_trainer.learn import MEMBERS, PIXEL_WORK, Lesson, limits_of, teachers_of
+from cloud_trainer.lesson import Lesson
 from cloud_trainer.models import Bag, Limits, bytes_of, fit_to, macs_of
+from cloud_trainer.sizing import MEMBERS, PIXEL_WORK, TEACHER_LEAST, default_student, limits_of, teachers_of
 
 
 @pytest.mark.parametrize(
@@ -34,26 +35,35 @@ def test_embeddings_that_cost_nothing_to_look_up_do_not_grow_without_end():
     assert bytes_of(fit_to(bag, limits_of(task, 3_700_000, 400_000))) <= 400_000
 
 
-@pytest.mark.parametrize(("model", "count"), [(ModelConfig(), MEMBERS), (ModelConfig(ensemble=2), 2)])
-def test_image_teachers_share_what_an_answer_may_cost(model, count):
-    part = Dataset(np.zeros((40, 8, 8), np.uint8), np.arange(40) % 2, ("a", "b"))
-    part.x[::2, 0] = 9
+def lesson_of(model: ModelConfig, side: int = 8) -> Lesson:
+    x = np.zeros((40, side, side), np.uint8)
+    x[::2, 0] = 9
+    part = Dataset(x, np.arange(40) % 2, ("a", "b"))
     task, splits = TaskConfig("t", "image-classification", DataConfig("npz"), model=model), Splits(*[part] * 4)
     kind = kind_of(task.kind)
     prepared = kind.prepare(task, splits)
     data = Encoded.of(prepared.encode(part.x), part.y)
-    lesson = Lesson(task, kind, prepared, kind.objective(task, prepared, splits), data, data)
-    found = teachers_of(lesson)
+    return Lesson(task, kind, prepared, kind.objective(task, prepared, splits), data, data)
+
+
+@pytest.mark.parametrize(("model", "count"), [(ModelConfig(), MEMBERS), (ModelConfig(ensemble=3), 3)])
+def test_image_teachers_share_what_an_answer_may_cost(model, count):
+    found = teachers_of(lesson_of(model))
     assert len(found) == count
-    assert 0.5 < sum(map(macs_of, found)) / (PIXEL_WORK * 64) <= 1
+    assert 0.5 < sum(map(macs_of, found)) / max(TEACHER_LEAST, PIXEL_WORK * 64) <= 1
 
 
 def test_image_teacher_of_a_width_is_one():
-    part = Dataset(np.arange(40 * 64, dtype=np.uint8).reshape(40, 8, 8), np.arange(40) % 2, ("a", "b"))
-    model = ModelConfig(teacher_width=7)
-    task, splits = TaskConfig("t", "image-classification", DataConfig("npz"), model=model), Splits(*[part] * 4)
-    kind = kind_of(task.kind)
-    prepared = kind.prepare(task, splits)
-    data = Encoded.of(prepared.encode(part.x), part.y)
-    found = teachers_of(Lesson(task, kind, prepared, kind.objective(task, prepared, splits), data, data))
-    assert [one.label for one in found] == ["resnet-w7"]
+    assert [one.label for one in teachers_of(lesson_of(ModelConfig(teacher_width=7)))] == ["resnet-w7"]
+
+
+@pytest.mark.parametrize(
+    ("macs", "label"), [(5_000_000, "resnet-w16-fine"), (3_000_000, "resnet-w12-fine"), (2_000_000, "resnet-w12")]
+)
+def test_small_images_get_a_fine_student_where_it_is_wide_enough(macs, label):
+    assert default_student(lesson_of(ModelConfig(), side=28), Limits(macs=macs)).label == label
+
+
+def test_large_images_and_other_families_are_not_fine():
+    assert "fine" not in default_student(lesson_of(ModelConfig(), side=48), Limits(macs=50_000_000)).label
+    assert default_student(lesson_of(ModelConfig(student="ds-cnn")), Limits(macs=500_000)).family == "ds-cnn"

@@ -8,7 +8,7 @@ from torch import nn
 
 from cloud_trainer.config import DataConfig, TaskConfig, TrainingConfig
 from cloud_trainer.exporting.fold import folded
-from cloud_trainer.learn import plan
+from cloud_trainer.lesson import plan
 from cloud_trainer.models import ResNet, build, count_macs, macs_of, widest_within
 from shared.errors import TrainingError
 

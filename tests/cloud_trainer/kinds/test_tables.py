@@ -14,7 +14,7 @@ from cloud_trainer.fit import Encoded, Plan, answers, train
 from cloud_trainer.kinds import kind_of
 from cloud_trainer.kinds.forecasts import has_moments
 from cloud_trainer.kinds.tables import Targets
-from cloud_trainer.learn import plan
+from cloud_trainer.lesson import plan
 from cloud_trainer.models import build
 from shared.errors import DataError
 from shared.pipeline.bind import run_fields

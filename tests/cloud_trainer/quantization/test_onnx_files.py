@@ -11,9 +11,18 @@ import pytest
 import torch
 from torch import nn
 
+from cloud_trainer.exporting.fold import folded
 from cloud_trainer.exporting.to_onnx import export_onnx
+from cloud_trainer.models import ResNet, build
 from cloud_trainer.quantization.agreement import sqnr
-from cloud_trainer.quantization.onnx_static import observe_extremes, onnx_layers, prepare, quantize_onnx, static
+from cloud_trainer.quantization.onnx_static import (
+    observe_extremes,
+    onnx_layers,
+    prepare,
+    quantize_onnx,
+    static,
+    stems,
+)
 from cloud_trainer.quantization.onnx_weights import attends, quantize_weights
 from shared.errors import ExportError
 from tests.cloud_trainer.quantization.foreign_models import classifier, pictures
@@ -94,3 +103,22 @@ def test_a_model_without_weights_has_none_to_quantize(tmp_path):
     export_onnx(nn.ReLU(), (4,), fp32, outputs=("y",))
     with pytest.raises(ExportError, match="no matrix, convolution or embedding table"):
         quantize_weights(fp32, tmp_path / "small.onnx", 8)
+
+
+def test_the_convolution_that_sees_the_input_stays_in_float_on_x86(tmp_path):
+    fp32 = tmp_path / "fp32.onnx"
+    export_onnx(folded(build(ResNet(input=(12, 12, 3), outputs=4, width=16, channels_last=True), 0)), (12, 12, 3), fp32)
+    x = np.random.default_rng(0).normal(size=(64, 12, 12, 3)).astype(np.float32)
+    for activations, floats in (("uint8", 1), ("int8", 0)):
+        path = tmp_path / f"{activations}.onnx"
+        quantize_onnx(fp32, path, x, activations=activations, input_name="input")
+        graph = onnx.load(path).graph
+        large = [one for one in graph.initializer if len(one.dims) == 4 and one.data_type == onnx.TensorProto.FLOAT]
+        assert len(large) == floats
+        assert sqnr(run(fp32, x), run(path, x)) > 15
+
+
+def test_a_convolution_with_most_of_the_weights_is_no_stem(tmp_path):
+    fp32 = classifier(tmp_path / "net.onnx")
+    prepare(fp32, tmp_path / "prepared.onnx")
+    assert stems(tmp_path / "prepared.onnx") == ()

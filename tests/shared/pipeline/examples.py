@@ -349,6 +349,16 @@ FIELDS = [
         classes,
         (fields(embedding=np.zeros((1, 4))),),
     ),
+    Example(
+        AnomalyScore("distance", centre=(0.5,) * 7, grid=2),
+        classes,
+        (fields(embedding=np.zeros((2, 3)), input=np.zeros((2, 4))), fields(embedding=np.zeros((2, 3)))),
+    ),
+    Example(
+        AnomalyScore("neighbours", prototypes=((0.0,) * 13, (1.0,) * 13), grid=12),
+        classes,
+        (fields(embedding=np.zeros((1, 3)), input=np.zeros((1, 1, 3, 5))),),
+    ),
     Example(Normalize(), classes, (fields(embedding=[1.0]), fields())),
     Example(Normalize("grid", "unit"), classes, (fields(),)),
     Example(Rank(ITEMS), classes, (fields(scores=np.zeros((2, 3))), fields())),

@@ -185,6 +185,27 @@ def test_a_pipeline_says_whether_it_needs_the_models_input() -> None:
     assert not pipeline_takes_missing(Pipeline())
 
 
+@pytest.mark.parametrize("shape", [(12, 14), (1, 12, 14), (12, 14, 3)])
+def test_a_grid_sees_what_the_embedding_does_not(shape: tuple[int, ...]) -> None:
+    random = np.random.default_rng(3)
+    normal, strange = random.normal(size=(200, *shape)), random.normal(size=(50, *shape))
+    at = (
+        (slice(None), slice(None), slice(3, 6), slice(3, 6))
+        if len(shape) == 3 and shape[0] == 1
+        else (slice(None), slice(3, 6), slice(3, 6))
+    )
+    strange[at] += 3
+    blind = random.normal(size=(250, 4))
+    operation = AnomalyScore.fit(blind[:200], grid=4, pictures=normal, shrink=0.05)
+    assert operation.needs_input
+    found = operation({"embedding": blind[200:], "input": strange})["score"]
+    usual = operation({"embedding": blind[:200], "input": normal})["score"]
+    assert np.median(found) > np.quantile(usual, 0.99)
+    scaled = AnomalyScore.fit(1000 * blind[:200], grid=4, pictures=normal, shrink=0.05)
+    again = scaled({"embedding": 1000 * blind[200:], "input": strange})["score"]
+    np.testing.assert_allclose(again, found, rtol=1e-3)
+
+
 @pytest.mark.parametrize(
     "text",
     [

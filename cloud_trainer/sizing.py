@@ -1,0 +1,99 @@
+"""Which networks teach, and which one learns: as big as there is time for, and as a device has room for."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from cloud_trainer.config import TaskConfig
+from cloud_trainer.fit.precision import multiplies_bf16
+from cloud_trainer.hardware import device, macs_within
+from cloud_trainer.lesson import Lesson, plan
+from cloud_trainer.models import Architecture, Limits, architecture, bytes_of, custom, fit_to, macs_of
+from cloud_trainer.models.pictures import PictureArchitecture
+from cloud_trainer.models.resnet import ResNet
+from shared.errors import TrainingError
+
+TEACHER_WORK, TEACHER_WORK_BF16 = 2.4e13, 4.5e13
+"""MACs of all trainings of image teachers together, forward and back: some six to eight minutes on two cores, without
+and with instructions for bf16."""
+TEACHER_LEAST, PIXEL_WORK = 8_000_000, 75_000
+"""MACs of an answer of all of them: at least, if there is time, and for each value of an image at most."""
+MEMBERS = 2
+FINE_WIDTH = 12
+SMALL, SMALL_TREES = 64 << 10, 256 << 10  # bytes, where the task sets no limit
+
+
+def teachers_of(lesson: Lesson) -> tuple[Architecture, ...]:
+    """The task's own, the family that it names, or what the kind suggests."""
+    model = lesson.task.model
+    shape, outputs = lesson.input_shape, lesson.prepared.outputs
+    usual = lesson.kind.teachers(lesson.task, lesson.prepared, shape)
+    if model.teacher_factory:
+        tokens = lesson.data.x.dtype == torch.int64
+        return (custom(model.teacher_factory, shape, outputs, tokens=tokens),) * model.ensemble
+    if model.teacher != "auto" and usual[0].family != model.teacher:
+        sizes = {"width": model.width, "embedding": model.embedding}
+        usual = (architecture(model.teacher, input=shape, outputs=outputs, **sizes),) * model.ensemble
+    if lesson.kind.sized and not model.teacher_width and isinstance(usual[0], PictureArchitecture):
+        count = MEMBERS if model.ensemble == 1 else model.ensemble
+        return (_sized(lesson, usual[0], count),) * count
+    return usual
+
+
+def _sized(lesson: Lesson, teacher: Architecture, count: int) -> Architecture:
+    """Each of ``count`` as wide as images of this size are worth, and as there is time for: :data:`TEACHER_WORK`."""
+    epochs = plan(lesson.task, lesson.task.training.teacher_epochs, 1.0, len(lesson.data), 0).epochs
+    pixels = math.prod(lesson.input_shape)
+    work = TEACHER_WORK_BF16 if multiplies_bf16() else TEACHER_WORK
+    room = min(work / (3 * len(lesson.data) * epochs), max(TEACHER_LEAST, PIXEL_WORK * pixels))
+    return fit_to(teacher, Limits(macs=max(1_000_000, int(room)) // count)) or teacher
+
+
+def students_of(lesson: Lesson) -> tuple[Architecture, ...]:
+    """Families for the student, the first one the default; their widths are to be found."""
+    model = lesson.task.model
+    shape, outputs = lesson.input_shape, lesson.prepared.outputs
+    if model.student_factory:
+        return (custom(model.student_factory, shape, outputs, tokens=lesson.data.x.dtype == torch.int64),)
+    usual = lesson.kind.students(lesson.task, lesson.prepared, shape)
+    if model.student == "auto":
+        return usual
+    named = tuple(one for one in usual if one.family == model.student)
+    return named or (architecture(model.student, input=shape, outputs=outputs, embedding=model.embedding),)
+
+
+def limits_of(task: TaskConfig, teacher_macs: int, teacher_bytes: int) -> Limits:
+    """What the student must keep to; the strictest of what the task says. Looking up an embedding is free in MACs:
+    where the task says nothing about bytes, the student has no more of them than its teachers."""
+    model = task.model
+    macs = [max(1, int(model.mac_share * teacher_macs))]
+    if model.max_macs:
+        macs.append(model.max_macs)
+    if model.p99_ms:
+        macs.append(max(1, macs_within(model.p99_ms, device(model.device))))
+    return Limits(macs=min(macs), bytes=model.max_bytes or max(teacher_bytes, SMALL))
+
+
+def default_student(lesson: Lesson, limits: Limits) -> Architecture:
+    """The widest of the default family within ``limits``; a fine one, if there is one that is wide enough.
+
+    Raises:
+        TrainingError: nothing fits.
+    """
+    for first in students_of(lesson):
+        found = fit_to(first, limits)
+        if not isinstance(first, ResNet) or not first.fine:
+            break
+        if found is not None and found.depth == first.depth and found.width >= FINE_WIDTH:
+            break  # a narrower one is worse than a plain one
+    if found is None:
+        least = first.with_depth(1).with_width(1)
+        raise TrainingError(
+            f"no student fits into {limits.macs:,} MACs"
+            + (f" and {limits.bytes:,} bytes" if limits.bytes else "")
+            + f": {least.label} needs {macs_of(least):,} MACs and {bytes_of(least):,} bytes; raise model.mac_share, "
+            "model.teacher_width, model.max_macs or model.max_bytes"
+        )
+    return found
