@@ -367,12 +367,14 @@ def _short(task: TaskConfig, samples: int) -> bool:
 @contextmanager
 def _threads(wanted: int, *, beside: bool) -> Iterator[None]:
     """Threads of torch, for the duration; 0: as many as this process may use, less one for a worker ``beside`` it.
+    More than it may use only wait for each other: a thousand on two cores never came to an end.
 
     Small networks wait for their slowest thread after every layer: on a core that the worker uses, too, two threads
     take longer than one.
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(wanted or max(1, len(os.sched_getaffinity(0)) - beside))
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(min(wanted, cores) or max(1, cores - beside))
     try:
         yield
     finally:

@@ -57,11 +57,12 @@ def objective(task: TaskConfig, splits: Splits) -> Classes:
     )
 
 
-def teachers(task: TaskConfig, usual: Architecture) -> tuple[Architecture, ...]:
-    """The family that the task names, or the ``usual`` one; as many members as the task wants."""
+def teachers(task: TaskConfig, usual: Architecture, members: int = 1) -> tuple[Architecture, ...]:
+    """The family that the task names, or the ``usual`` one; as many as the task wants, or where it says nothing as many
+    ``members`` as are worth it."""
     name = task.model.teacher
     one = usual if name in {"auto", usual.family} else architecture(name, input=usual.input, outputs=usual.outputs)
-    return (one,) * task.model.ensemble
+    return (one,) * (members if task.model.ensemble == 1 else task.model.ensemble)
 
 
 def students(task: TaskConfig, *usual: Architecture) -> tuple[Architecture, ...]:

@@ -51,6 +51,8 @@ FINE = 48
 LIMIT = 6.0
 """Standard deviations that an input is cut off at: a wild value would cost all others their places in int8."""
 MOST_COLUMNS = 4096
+MEMBERS = 2
+"""Teachers whose answers are averaged."""
 
 
 class SeriesClassification(Kind):
@@ -82,14 +84,19 @@ class SeriesClassification(Kind):
         return classes.objective(task, splits)
 
     def teachers(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
-        """A wide network over the window, or over its numbers."""
+        """Wide networks over the window, or over its numbers."""
         model, outputs = task.model, prepared.outputs
         wide: Architecture
         if len(input_shape) == 1:
-            wide = Mlp(input=input_shape, outputs=outputs, width=8 * model.width, depth=3, dropout=0.3)
+            wide = Mlp(input=input_shape, outputs=outputs, width=16 * model.width, depth=3, dropout=0.3)
         else:
             wide = Cnn1d(input=input_shape, outputs=outputs, width=model.width, depth=2)
-        return classes.teachers(task, wide)
+        return classes.teachers(task, wide, MEMBERS)
+
+    def trees(self, task: TaskConfig, prepared: Prepared) -> bool:
+        """Over numbers, as for tables."""
+        flat = any(isinstance(one, Concatenate) and one.flat for one in prepared.pipeline.preprocess)
+        return flat and task.model.teacher in {"auto", "trees"} and not task.model.teacher_factory
 
     def students(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
         """Convolutions along time, or dense layers over numbers."""

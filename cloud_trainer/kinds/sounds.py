@@ -48,6 +48,8 @@ SMALLEST = 4
 """Frames and coefficients that ready features have at least."""
 TEACHER_MACS = 20_000_000
 """With a ``teacher_width`` of 32, and in proportion to its square."""
+MEMBERS = 2
+"""Teachers whose answers are averaged, unless the task says how many."""
 INTEGER_RANGE = {"int16": 1 / 32_768, "int32": 1 / 2_147_483_648, "int8": 1 / 128}
 
 
@@ -88,11 +90,11 @@ class AudioClassification(Kind):
         return classes.objective(task, splits)
 
     def teachers(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
-        """A residual network over the spectrum, as wide as ``TEACHER_MACS`` allow: spectra differ much in size."""
+        """Residual networks over the spectrum, together as wide as ``TEACHER_MACS`` allow: spectra differ in size."""
         width = task.model.width
         usual = ResNet(input=input_shape, outputs=prepared.outputs, width=width)
-        limits = Limits(macs=round(TEACHER_MACS * (width / 32) ** 2))
-        return classes.teachers(task, fit_to(usual, limits, most=2 * width) or usual)
+        limits = Limits(macs=round(TEACHER_MACS * (width / 32) ** 2 / MEMBERS))
+        return classes.teachers(task, fit_to(usual, limits, most=2 * width) or usual, MEMBERS)
 
     def students(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
         """Separable convolutions, and what else sees pictures."""

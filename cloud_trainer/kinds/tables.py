@@ -53,7 +53,7 @@ class _Tables(Kind):
         """Wide networks of several seeds."""
         width = min(TEACHER_WIDTHS * task.model.width, Mlp.max_width)
         wide = Mlp(input=input_shape, outputs=prepared.outputs, width=width, depth=3, dropout=0.25)
-        return classes.teachers(task, wide) * (MEMBERS if task.model.ensemble == 1 else 1)
+        return classes.teachers(task, wide, MEMBERS)
 
     def students(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
         """Dense layers, of another number."""

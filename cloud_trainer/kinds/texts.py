@@ -17,10 +17,12 @@ from cloud_trainer.augment import chain
 from cloud_trainer.augment.tokens import HideWords, LoseBuckets, LoseWords
 from cloud_trainer.config import TaskConfig
 from cloud_trainer.data import Dataset, Splits
+from cloud_trainer.fit import Encoded
 from cloud_trainer.kinds import classes
-from cloud_trainer.kinds.base import Augment, Kind, Prepared
+from cloud_trainer.kinds.base import Adviser, Augment, Kind, Prepared
 from cloud_trainer.kinds.views import Effort, Steps, View, choose, notes_of
 from cloud_trainer.models import Architecture, Bag, Mlp, Transformer
+from cloud_trainer.models.linear import fit_linear
 from cloud_trainer.objectives import Classes
 from shared.errors import DataError
 from shared.manifest import SampleSpec
@@ -38,6 +40,10 @@ VOCABULARY = 4000
 LONGEST = 64
 """Tokens that a text is cut off at, if fewer than one in twenty is longer."""
 MOST_CHARACTERS = 4096
+MEMBERS = 2
+"""Networks that teach, their answers averaged, unless the task says how many."""
+MOST_NUMBERS = 400_000_000
+"""Of all encoded samples, for a linear classifier beside them."""
 FIRST = 2
 """Of the ids of words: before them come padding and the unknown word."""
 
@@ -75,7 +81,20 @@ class TextClassification(Kind):
             wide = Transformer(input=input_shape, outputs=prepared.outputs, vocabulary=words, width=2 * width, heads=4)
         else:
             wide = Mlp(input=input_shape, outputs=prepared.outputs, width=8 * width, depth=1, dropout=0.5)
-        return classes.teachers(task, wide)
+        return classes.teachers(task, wide, MEMBERS)
+
+    def adviser(self, task: TaskConfig, prepared: Prepared, data: Encoded, validation: Encoded) -> Adviser | None:
+        """A linear classifier of hashed runs."""
+        if (
+            vocabulary_of(prepared.pipeline.encode)
+            or task.model.teacher != "auto"
+            or task.model.teacher_factory
+            or data.x.numel() > MOST_NUMBERS
+        ):
+            return None
+        held_out = validation.x.numpy(), validation.y.numpy()
+        score = Classes(prepared.outputs).score
+        return fit_linear(data.x.numpy(), data.y.numpy(), held_out, outputs=prepared.outputs, score=score)
 
     def students(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
         """The same families, small; for tokens the average of their embeddings first, which costs next to nothing."""

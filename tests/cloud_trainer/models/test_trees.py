@@ -9,7 +9,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 
 from cloud_trainer.models import Limits
 from cloud_trainer.models import trees as module
-from cloud_trainer.models.trees import ABSENT, TreePlan, export_trees, fit_trees
+from cloud_trainer.models.trees import ABSENT, TreePlan, export_trees, fit_trees, refit_trees
 from edge_agent import Engine
 from edge_agent.bare import describe
 from shared.errors import TrainingError
@@ -147,3 +147,16 @@ def test_what_cannot_be_fitted_says_why():
         fit_trees(x, y * 0, validation, outputs=3, score=accuracy)
     with pytest.raises(TrainingError, match="y has 1 numbers a sample; expected 2"):
         fit_trees(x, y.astype(np.float32), validation, outputs=2, score=accuracy)
+
+
+def test_trees_that_are_fitted_again_have_their_size_and_know_the_new_rows():
+    (x, y), validation, (test, truth) = rows(load_wine)
+    first = fit_trees(x, y, validation, outputs=3, score=accuracy, plan=PLAN)
+    both = np.concatenate([x, validation[0]]), np.concatenate([y, validation[1]])
+    again = refit_trees(first, *both, plan=PLAN)
+    assert (again.leaves, again.rounds, len(again.trees)) == (first.leaves, first.rounds, len(first.trees))
+    assert accuracy(again.answers(validation[0]), validation[1]) >= accuracy(
+        first.answers(validation[0]), validation[1]
+    )
+    assert accuracy(again.answers(test), truth) >= accuracy(first.answers(test), truth) - 0.05
+    assert not np.array_equal(again.answers(test), first.answers(test))

@@ -20,7 +20,7 @@ from shared.errors import TrainingError, UsageError
 from tests.cloud_trainer.models.zoo import MORE, ZOO, samples, warmed
 
 ALL = ZOO | MORE
-EXPORTED = [*ZOO, "next-item-transformer"]
+EXPORTED = [*ZOO, "next-item-transformer", "resnet-fine"]
 INT8 = [name for name, a in ZOO.items() if not a.tokens and name != "window-transformer"]
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 

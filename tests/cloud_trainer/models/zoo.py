@@ -30,6 +30,7 @@ MORE: dict[str, Architecture] = {
     "mlp-periodic": architecture("mlp", input=(7,), outputs=3, width=8, numbers="periodic", depth=3),
     "mlp-image": architecture("mlp", input=(4, 4), outputs=1, width=8),
     "resnet-stride-1": architecture("resnet", input=(7, 9, 3), outputs=4, width=4, depth=2, stride=1),
+    "resnet-fine": architecture("resnet", input=(1, 9, 8), outputs=4, width=4, fine=True),
     "mobilenet-hard-swish": architecture("mobilenet", input=(1, 8, 8), outputs=4, width=4, activation="hard-swish"),
     "cnn1d-deep": architecture("cnn1d", input=(40, 2), outputs=4, width=4, depth=2),
     "tcn-pool": architecture("tcn", input=(12, 2), outputs=4, width=4),
