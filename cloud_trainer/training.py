@@ -37,7 +37,7 @@ from cloud_trainer.data.oversample import oversample
 from cloud_trainer.deploy import Held, deploy
 from cloud_trainer.energy import measured
 from cloud_trainer.engines import Engine
-from cloud_trainer.evaluation import Judge, best_variant, chance_warning
+from cloud_trainer.evaluation import Judge, best_variant, chance_warning, mean_warning
 from cloud_trainer.evaluation.numbers import naive_scale
 from cloud_trainer.evaluation.robustness import robustness_of_variant
 from cloud_trainer.exporting.variants import Student, open_worker
@@ -121,7 +121,8 @@ def train_release(
     findings = check_data(task, splits)
     stop_if_strict(findings, strict=task.data.strict)
     for finding in findings:
-        warnings.add(finding.text)
+        severe = finding.severity == "error"
+        warnings.add(f"figures of this release cannot be believed: {finding.text}" if severe else finding.text)
     if len(splits.reference) < REFERENCE_MINIMUM:
         raise DataError(
             f"reference split: {len(splits.reference)} samples; the drift reference needs {REFERENCE_MINIMUM}"
@@ -225,6 +226,8 @@ def train_release(
         best = _best(manifest, kept)
         if judge.family == "classes":
             warnings.add(chance_warning(best.outputs["test"]["index"], splits.test.y, manifest.labels))
+        elif judge.family == "numbers":
+            warnings.add(mean_warning(best.variant.quality, len(splits.test)))
         progress("robustness", 0.9, best.variant.id)
         robust = robustness_of_variant(
             manifest,
