@@ -175,7 +175,7 @@ def train_release(
                 answer=prepared.answer,
             )
             if task.export.prune:
-                student = _pruned(lesson, learned, student, warnings)
+                student = _pruned(lesson, learned, student, splits, warnings)
             pipeline = kind.finish(task, prepared, student.model, splits)
             manifest = draft(
                 task.name,
@@ -249,6 +249,7 @@ def train_release(
             manifest=manifest,
             prepared=prepared,
             learned=learned,
+            released=student.model,
             deployed=deployed,
             judge=judge,
             splits=splits,
@@ -325,8 +326,9 @@ def _encoded(
     return Encoded.of(prepared.encode(x), targets)
 
 
-def _pruned(lesson: Lesson, learned: Learned, student: Student, warnings: Warnings) -> Student:
-    """The student with some of its channels cut off; as it is where it cannot be cut, which is told."""
+def _pruned(lesson: Lesson, learned: Learned, student: Student, splits: Splits, warnings: Warnings) -> Student:
+    """The student with some of its channels cut off, and what that cost; as it is where it cannot be cut, which is
+    told."""
 
     def finetune(model: nn.Module) -> None:
         finetuned(lesson, learned, model, lesson.task.export.qat_epochs)
@@ -336,7 +338,13 @@ def _pruned(lesson: Lesson, learned: Learned, student: Student, warnings: Warnin
     except ExportError as error:
         warnings.add(str(error))
         return student
-    warnings.add(found.text)
+    scores = []
+    for model in (learned.student.model, found.student.model):
+        answer, truth = lesson.kind.graded(lesson.prepared, [model], splits, splits.validation)
+        scores.append(lesson.objective.score(answer, truth))
+    warnings.add(
+        f"{found.text}; {lesson.objective.metric} on the validation part: {scores[0]:.4f} before, {scores[1]:.4f} after"
+    )
     return found.student
 
 

@@ -215,3 +215,17 @@ def test_samples_that_a_network_does_not_take(tmp_path):
         with pytest.raises(DataError, match=error):
             export(network(4), tmp_path / "out", calibration=samples_)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_pruning_cost_is_told(task, tmp_path):
+    task.write_text(f"{TASK}prune = 0.6\n")
+    trained = train(task, tmp_path / "1")
+    assert set(trained.scores) == {"teacher", "student", "student, pruned"}
+    assert any("channels pruned" in line and "accuracy on the validation part" in line for line in trained.warnings)
+    assert "what pruning cost" in (tmp_path / "1" / "report.html").read_text()
+
+
+def test_a_release_for_no_runtime(task):
+    task.write_text(TASK.replace('["onnxruntime"]', "[]"))
+    with pytest.raises(ConfigError, match=r"export\.runtimes: expected `array` of length >= 1"):
+        load_task(task)
