@@ -68,6 +68,8 @@ def train(
 
     if engine not in {"local", "ray"}:
         raise UsageError(f"engine {engine!r}: expected 'local' or 'ray'")
+    if version < 1:
+        raise UsageError(f"version {version}: must be at least 1")
     found = task if isinstance(task, TaskConfig) else load_task(Path(task))
     with engine_of(engine, workers) as where:  # type: ignore[arg-type]  # checked above
         return train_release(
@@ -112,19 +114,26 @@ def distill(
     0.9812
 
     Raises:
-        DataError: shapes don't fit.
+        DataError: shapes don't fit, or classes that the student has no output for.
+        UsageError: numbers that make no sense.
         TrainingError: a loss that is no number, or a teacher's answers that don't fit.
     """
     from cloud_trainer.distillation import teach
-    from cloud_trainer.fit import Encoded, Plan, answers
+    from cloud_trainer.fit import Encoded, Plan
     from cloud_trainer.fit import train as fit
+    from cloud_trainer.given import above, fitting, outputs_of
     from cloud_trainer.objectives import Classes, Numbers
 
+    above(epochs=epochs, batch=batch, learning_rate=learning_rate, temperature=temperature)
     x, y = _pair(data, "data")
     held_x, held_y = _pair(validation, "validation")
+    if x.shape[1:] != held_x.shape[1:]:
+        raise DataError(f"data has samples of shape {x.shape[1:]}, validation of {held_x.shape[1:]}")
     known, held = Encoded.of(x, y), Encoded.of(held_x, held_y)
-    outputs = answers(student, known.x[:2]).shape[1]
+    outputs = outputs_of(student, x[:2], "the student")
     if objective is None:
+        fitting(y, outputs, "data")
+        fitting(held_y, outputs, "validation")
         if y.dtype.kind == "i":
             objective = Classes(outputs, temperature=temperature, teacher_weight=teacher_weight)
         else:
@@ -171,31 +180,32 @@ def export(
     ['fp32-onnx', 'int8-onnx', 'int8-arm-onnx', 'fp32-litert', 'int8-litert']
 
     Raises:
+        DataError: samples that ``model`` does not take, or that are not finite.
         ExportError: a file could not be made.
         UsageError: ``out`` exists already and is not empty; an unknown runtime or precision.
     """
     import torch
 
     from cloud_trainer.exporting.variants import Student, export_all, open_worker
+    from cloud_trainer.given import samples_of, tried
     from cloud_trainer.models import count_macs
     from cloud_trainer.packaging import staging
 
-    samples = np.ascontiguousarray(calibration)
-    if samples.dtype.kind == "f":
-        samples = samples.astype(np.float32, copy=False)
-    if samples.ndim < 2 or not len(samples):
-        raise DataError(f"calibration has shape {samples.shape}; expected (n, *input) with at least one sample")
+    samples = samples_of(calibration, "calibration")
+    if not np.isfinite(samples).all():
+        raise DataError("calibration has NaN or infinite values; leave such samples out")
     try:
         config = msgspec.convert({"runtimes": list(runtimes), "precisions": list(precisions)}, ExportConfig)
     except msgspec.ValidationError as error:
         raise UsageError(f"export: {error}") from error
-    tokens = samples.dtype.kind in "iu"
+    tokens = samples.dtype.kind == "i"
+    tried(model, samples[:1], "the model")
     student = Student(
         model=model,
         input=tuple(samples.shape[1:]),
-        macs=count_macs(model, torch.from_numpy(samples[:1].astype(np.int64) if tokens else samples[:1])),
+        macs=count_macs(model, torch.from_numpy(samples[:1])),
         name=name,
-        calibration=samples.astype(np.int64) if tokens else samples,
+        calibration=samples,
         tokens=tokens,
         answer=answer,
     )
@@ -228,7 +238,7 @@ def quantize(
     return command.make(_arguments("quantize", command.configure, given), progress)[1]
 
 
-def package(models: Sequence[Path | str], out: Path | str, **options: Any) -> Manifest:
+def package(models: Path | str | Sequence[Path | str], out: Path | str, **options: Any) -> Manifest:
     """A release directory ``out`` of model files that exist already: what ``cloud-trainer package`` does, no torch.
     ``options`` are that command's, with underscores: ``labels="cat,dog"``, ``reference="held_out.npz"``, ...
 
@@ -241,16 +251,18 @@ def package(models: Sequence[Path | str], out: Path | str, **options: Any) -> Ma
     """
     from cloud_trainer.commands import package as command
 
-    given = {"model": [Path(one) for one in models], "out": Path(out), **options}
+    files = [models] if isinstance(models, str | Path) else models
+    given = {"model": [Path(one) for one in files], "out": Path(out), **options}
     return command.make(_arguments("package", command.configure, given))[0]
 
 
 def _pair(pair: Pair, what: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    x, y = (np.ascontiguousarray(one) for one in pair)
-    if len(x) != len(y) or not len(x):
+    from cloud_trainer.given import samples_of, truth_of
+
+    x, y = samples_of(pair[0], what), truth_of(pair[1], what)
+    if len(x) != len(y):
         raise DataError(f"{what}: {len(x)} samples and {len(y)} truths")
-    x = x.astype(np.int64 if x.dtype.kind in "iu" else np.float32, copy=False)
-    return x, y.astype(np.int64 if y.dtype.kind in "iub" else np.float32, copy=False)
+    return x, y
 
 
 def _arguments(

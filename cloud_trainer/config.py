@@ -204,7 +204,7 @@ class ExportConfig(Struct, frozen=True, forbid_unknown_fields=True):
     ``weight8`` and ``weight4`` (weights only); ``int8-reduced``, with weights of 7 bits, is for x86 without VNNI.
     ``prune``: share of the channels that are cut off beforehand."""
 
-    runtimes: tuple[Literal["onnxruntime", "litert"], ...] = ("onnxruntime", "litert")
+    runtimes: Annotated[tuple[Literal["onnxruntime", "litert"], ...], Meta(min_length=1)] = ("onnxruntime", "litert")
     precisions: tuple[Literal["int8", "int8-reduced", "fp16", "weight8", "weight4"], ...] = ("int8",)
     gate_points: Annotated[float, Meta(gt=0)] = 1.0
     calibration_samples: Positive = 256

@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from cloud_trainer.data.npz import read_arrays
+from cloud_trainer.data.npz import NAMES, read_arrays
 from edge_agent.selftest import rows_of
 from shared.errors import DataError, UsageError
 
@@ -131,3 +131,24 @@ def classes_of(truth: Array, labels: tuple[str, ...], where: str) -> NDArray[np.
                 f"{where}: y has class {wrong}, but there are {len(labels)} labels (0 to {len(labels) - 1})"
             )
     return truth.astype(np.int64)
+
+
+def labels_in(truth: Array | None, path: Path, outputs: int | None) -> tuple[str, ...]:
+    """Names of the classes that ``truth`` (n,) is: those that an .npz file has beside it, else its words, else numbers,
+    one for each of the model's ``outputs`` (two classes for a single one; ``None``: unknown).
+
+    Raises:
+        DataError: there is no truth, or it is no classes.
+    """
+    if truth is None:
+        raise DataError(f"{path}: no y; classes are measured by the truth of samples")
+    arrays = read_arrays(path) if path.suffix.lower() == ".npz" else {}
+    for name in NAMES:
+        if name in arrays and arrays[name].ndim == 1:
+            return tuple(map(str, arrays[name]))
+    if truth.ndim == 1 and truth.dtype.kind == "U":
+        return tuple(sorted(set(truth.tolist())))
+    if truth.ndim != 1 or truth.dtype.kind not in "iu":
+        raise DataError(f"{path}: y has dtype {truth.dtype} and shape {truth.shape}; expected one class per sample")
+    count = outputs if outputs is not None and outputs > 1 else int(truth.max()) + 1
+    return tuple(map(str, range(max(count, 2))))

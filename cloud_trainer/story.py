@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
+from torch import nn
 
 from cloud_trainer.card import card
 from cloud_trainer.config import TaskConfig
@@ -45,6 +46,7 @@ class Story(Struct, frozen=True, eq=False):
     manifest: Manifest
     prepared: Prepared
     learned: Learned
+    released: nn.Module
     deployed: Deployed
     judge: Judge
     splits: Splits
@@ -68,11 +70,13 @@ class Graded(Struct, frozen=True, eq=False):
 
 
 def graded(story: Story) -> dict[str, Graded]:
-    """Of teachers, student, and student without teachers: before any export."""
+    """Of teachers, student, student without teachers, and pruned student: before any export."""
     learned = story.learned
     wanted: dict[str, list[Any]] = {"teacher": list(learned.council), "student": [learned.student.model]}
     if learned.alone is not None:
         wanted["student without teacher"] = [learned.alone.model]
+    if story.released is not learned.student.model:
+        wanted["student, pruned"] = [story.released]
     found = {}
     for name, models in wanted.items():
         answer, truth = story.kind.graded(story.prepared, models, story.splits, story.splits.test)
@@ -184,6 +188,9 @@ def _networks(story: Story, grades: dict[str, Graded]) -> tuple[NetworkView, ...
             macs, label = learned.macs[0], " + ".join(dict.fromkeys(labels))
             size = sum(t.bytes for t in taught) + (learned.trees.bytes if learned.trees else 0)
             note = f"{len(labels)} averaged" if len(labels) > 1 else ""
+        if name == "student, pruned":
+            macs, label = story.manifest.variants[0].macs, f"{label}-pruned"
+            size = sum(parameter.numel() for parameter in story.released.parameters())
         found.append(NetworkView(label, name, macs, one.score, _interval(story, one), size, note))  # type: ignore[arg-type]
     return tuple(found)
 
@@ -212,6 +219,8 @@ def _as_judged(story: Story, one: Graded) -> NDArray[Any] | None:
 
 def _differences(story: Story, grades: dict[str, Graded]) -> tuple[DifferenceView, ...]:
     pairs = [("student", "teacher", "student against teacher")]
+    if "student, pruned" in grades:
+        pairs.append(("student, pruned", "student", "what pruning cost"))
     if "student without teacher" in grades:
         pairs.append(("student", "student without teacher", "what the teacher was worth to the student"))
     found = []
@@ -248,6 +257,9 @@ def _taught(story: Story, grades: dict[str, Graded]) -> str:
         f"The student was distilled from a teacher of {macs[0]:,} MACs and has {macs[1]:,} itself; on the test samples "
         f"their {score} is {grades['teacher'].score:.4f} and {grades['student'].score:.4f}"
     )
+    if "student, pruned" in grades:
+        pruned = story.manifest.variants[0].macs
+        text += f", that of the student pruned to {pruned:,} MACs {grades['student, pruned'].score:.4f}"
     if "student without teacher" in grades:
         text += f", without a teacher the student's is {grades['student without teacher'].score:.4f}"
     return f"{text}."

@@ -37,7 +37,7 @@ from cloud_trainer.data.oversample import oversample
 from cloud_trainer.deploy import Held, deploy
 from cloud_trainer.energy import measured
 from cloud_trainer.engines import Engine
-from cloud_trainer.evaluation import Judge, best_variant, chance_warning
+from cloud_trainer.evaluation import Judge, best_variant, chance_warning, mean_warning
 from cloud_trainer.evaluation.numbers import naive_scale
 from cloud_trainer.evaluation.robustness import robustness_of_variant
 from cloud_trainer.exporting.variants import Student, open_worker
@@ -122,7 +122,8 @@ def train_release(
     findings = check_data(task, splits)
     stop_if_strict(findings, strict=task.data.strict)
     for finding in findings:
-        warnings.add(finding.text)
+        severe = finding.severity == "error"
+        warnings.add(f"figures of this release cannot be believed: {finding.text}" if severe else finding.text)
     if len(splits.reference) < REFERENCE_MINIMUM:
         raise DataError(
             f"reference split: {len(splits.reference)} samples; the drift reference needs {REFERENCE_MINIMUM}"
@@ -175,7 +176,7 @@ def train_release(
                 answer=prepared.answer,
             )
             if task.export.prune:
-                student = _pruned(lesson, learned, student, warnings)
+                student = _pruned(lesson, learned, student, splits, warnings)
             pipeline = kind.finish(task, prepared, student.model, splits)
             manifest = draft(
                 task.name,
@@ -226,6 +227,8 @@ def train_release(
         best = _best(manifest, kept)
         if judge.family == "classes":
             warnings.add(chance_warning(best.outputs["test"]["index"], splits.test.y, manifest.labels))
+        elif judge.family == "numbers":
+            warnings.add(mean_warning(best.variant.quality, len(splits.test)))
         progress("robustness", 0.9, best.variant.id)
         robust = robustness_of_variant(
             manifest,
@@ -247,6 +250,7 @@ def train_release(
             manifest=manifest,
             prepared=prepared,
             learned=learned,
+            released=student.model,
             deployed=deployed,
             judge=judge,
             splits=splits,
@@ -323,8 +327,9 @@ def _encoded(
     return Encoded.of(prepared.encode(x), targets)
 
 
-def _pruned(lesson: Lesson, learned: Learned, student: Student, warnings: Warnings) -> Student:
-    """The student with some of its channels cut off; as it is where it cannot be cut, which is told."""
+def _pruned(lesson: Lesson, learned: Learned, student: Student, splits: Splits, warnings: Warnings) -> Student:
+    """The student with some of its channels cut off, and what that cost; as it is where it cannot be cut, which is
+    told."""
 
     def finetune(model: nn.Module) -> None:
         finetuned(lesson, learned, model, lesson.task.export.qat_epochs)
@@ -334,7 +339,13 @@ def _pruned(lesson: Lesson, learned: Learned, student: Student, warnings: Warnin
     except ExportError as error:
         warnings.add(str(error))
         return student
-    warnings.add(found.text)
+    scores = []
+    for model in (learned.student.model, found.student.model):
+        answer, truth = lesson.kind.graded(lesson.prepared, [model], splits, splits.validation)
+        scores.append(lesson.objective.score(answer, truth))
+    warnings.add(
+        f"{found.text}; {lesson.objective.metric} on the validation part: {scores[0]:.4f} before, {scores[1]:.4f} after"
+    )
     return found.student
 
 

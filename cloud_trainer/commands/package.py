@@ -270,7 +270,10 @@ def warnings_about(
 
     found: list[str | None] = []
     if reference.truth is not None and truth is None:
-        found.append(f"y is not used: quality is measured for classification, regression and forecast, not for {task}")
+        found.append(
+            f"y is not used: quality is measured for classification, regression and forecast, not for {task}; "
+            "name the classes with --labels, or the task with --task"
+        )
     values = values_of(reference.first)
     if values is not None and task.endswith("classification"):
         if values[0] == values[1]:

@@ -5,8 +5,9 @@
 data.npz has x (n, ...), samples as devices will give them, and y (n,), their truth. Some of them choose ranges and
 repairs, the others measure every variant through the engine; --quality names a file of its own to measure on. A variant
 that is more than --gate-points below the fp32 file is repaired (other ranges, then the worst layers in float) or left
-out, with the reason. Without y, the gate is agreement with the fp32 file's answers. There is no converter from ONNX to
-TFLite here: the release has .onnx files only.
+out, with the reason. Without y, the gate is agreement with the fp32 file's answers. --quality labels says that y is
+classes without their names: they are called by their numbers, or as the file has them (names, labels or classes). There
+is no converter from ONNX to TFLite here: the release has .onnx files only.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from cloud_trainer.packaging import CARD, REPORT, Measured, finish, staging, wri
 from cloud_trainer.progress import JsonLines, Lines, Progress, within
 from cloud_trainer.quantization.calibration import calibration_samples
 from cloud_trainer.quantization.gate import Fields, measure_of, score_of
-from cloud_trainer.reference import Reference
+from cloud_trainer.reference import Reference, labels_in
 from cloud_trainer.wrap import Wrapped, answers, measured, read_files, sample_spec, task_of
 from cloud_trainer.wrap_options import labels_of, options_of
 from edge_agent.bare import model_name
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
 HELP = "int8, fp16 and smaller variants of an ONNX file from elsewhere"
 PRECISIONS = ("int8", "int8-reduced", "fp16", "weight8", "weight4")
 CALIBRATION_MINIMUM, MEASURED_MINIMUM = 16, 32
+LABELS = "labels"
+"""In the place of a file to measure on: the truth is classes, whatever they are called."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +68,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration", type=Path, required=True, metavar="FILE", help=".npz or .csv with samples, and y, their truth"
     )
-    parser.add_argument("--quality", type=Path, metavar="FILE", help="samples and y to measure on (default: held out)")
+    parser.add_argument(
+        "--quality",
+        type=Path,
+        metavar="FILE",
+        help="samples and y to measure on (default: held out); or the word labels: y is classes",
+    )
     parser.add_argument("--labels", default="", help="names of the classes, with commas, or a file of one a line")
     parser.add_argument(
         "--task", default="", choices=("", *TASKS), metavar="TASK", help=f"{', '.join(TASKS)} (default: by --labels)"
@@ -126,8 +134,10 @@ def make(args: argparse.Namespace, show: Progress) -> tuple[Made, Manifest, list
         raise UsageError(f"--gate-points {args.gate_points:g}: must be above 0")
     if args.samples < CALIBRATION_MINIMUM:
         raise UsageError(f"--samples {args.samples}: must be at least {CALIBRATION_MINIMUM}")
-    if args.task == "classification" and not labels:
-        raise UsageError("--task classification: name the classes with --labels")
+    if args.quality is not None and str(args.quality) == LABELS and not args.quality.is_file():
+        args = argparse.Namespace(**vars(args) | {"quality": None, "task": args.task or "classification"})
+    elif args.task == "classification" and not labels:
+        raise UsageError("--task classification: name the classes with --labels, or say --quality labels")
     for path in (args.calibration, args.quality):
         if path is not None and not path.is_file():
             raise UsageError(f"{path}: no such file")
@@ -173,6 +183,9 @@ def _release(
     wrapped = read_files([model.path], release, ())
     first = wrapped.given[0]
     ranged, judged, where = _samples(args, wrapped, options)
+    if args.task == "classification" and not labels:
+        outputs = wrapped.variants[0].outputs[0].shape
+        labels = labels_in(judged.truth, args.calibration, outputs[-1] if outputs else None)
     sample = sample_spec(first, judged.first, options, judged.columns)
     task = task_of(args.task, labels, sample)
     truth = truth_of(judged, task, labels, where)

@@ -18,11 +18,13 @@ from cloud_trainer.data.loaded import MAX_BYTES, Loaded
 from cloud_trainer.data.skipped import skipped
 from edge_agent.readers.base import ReadOptions
 from edge_agent.readers.wav import Sound, WavReader, read_header
-from shared.errors import DataError, InputError
+from shared.errors import ConfigError, DataError, InputError
 from shared.manifest import SampleSpec
 from shared.pipeline.signals import Resample
 
 SUFFIXES = frozenset({".wav", ".wave"})
+SLOWEST, FASTEST = 1000, 400_000
+"""Sample rates in Hz that a sound may have; others are damaged headers or mistakes."""
 FINEST = 4096
 """The largest factor of :class:`Resample`; odder ratios are rounded to it (by at most 1e-7 of the rate)."""
 
@@ -33,10 +35,16 @@ def load_sounds(root: Path, task: TaskConfig) -> Loaded:
     Files that cannot be read are skipped, up to a tenth.
 
     Raises:
+        ConfigError: a sample rate that no sound has.
         UsageError: there is no such directory.
         DataError: a class is empty, too many files cannot be read, or all is more than fits in memory.
     """
     config = task.data
+    if config.sample_rate and not SLOWEST <= config.sample_rate <= FASTEST:
+        raise ConfigError(
+            f"data.sample_rate: expected {SLOWEST} to {FASTEST} Hz, or 0 for that of most files, got "
+            f"{config.sample_rate}"
+        )
     files = find_files(root, config, SUFFIXES, "WAV files")
     sounds: dict[int, Sound] = {}
     bad: dict[int, str] = {}
@@ -102,7 +110,7 @@ def _header(path: Path) -> Sound:
         raise InputError(error.strerror or str(error)) from error
     if not sound.frames:
         raise InputError("has no sound in it")
-    if not 1000 <= sound.rate <= 400_000:
+    if not SLOWEST <= sound.rate <= FASTEST:
         raise InputError(f"its header says {sound.rate} Hz")
     return sound
 

@@ -17,6 +17,7 @@ from cloud_trainer.data.dataset import Dataset, Splits, join
 from cloud_trainer.data.findings import Finding, some
 from cloud_trainer.data.leaks import about_target, as_numbers
 from cloud_trainer.data.same import keys
+from cloud_trainer.data.sparse import missing_cells
 from cloud_trainer.drift.times import is_timestamp
 
 IMBALANCE = 10.0
@@ -154,7 +155,7 @@ def _classes(task: TaskConfig, splits: Splits, every: Dataset) -> list[Finding]:
 def _missing(task: TaskConfig, splits: Splits, every: Dataset) -> list[Finding]:
     """Columns that lack values."""
     del task, splits
-    lacking = _missing_cells(every.x).sum(axis=0)
+    lacking = missing_cells(every.x).sum(axis=0)
     findings, few = [], []
     for name, count in zip(every.columns, lacking.tolist(), strict=True):
         share = count / len(every)
@@ -169,18 +170,12 @@ def _missing(task: TaskConfig, splits: Splits, every: Dataset) -> list[Finding]:
     return findings
 
 
-def _missing_cells(x: NDArray[Any]) -> NDArray[np.bool_]:
-    if x.dtype == object:
-        return np.asarray(x == "", dtype=bool)
-    return np.isnan(x) if x.dtype.kind == "f" else np.zeros(x.shape, bool)
-
-
 def _constant(task: TaskConfig, splits: Splits, every: Dataset) -> list[Finding]:
     """Columns of the train part that are the same in every row."""
     del every
     part = splits.train
     findings = []
-    there = ~_missing_cells(part.x)
+    there = ~missing_cells(part.x)
     for i, name in enumerate(part.columns):
         values = part.x[there[:, i], i]
         if not len(values):
@@ -223,14 +218,16 @@ def _counts_rows(column: NDArray[Any]) -> bool:
 
 
 def _outliers(task: TaskConfig, splits: Splits, every: Dataset) -> list[Finding]:
-    """Values far beyond all others of their column, like a sensor's -9999."""
+    """Values far beyond all others of their column or of the target, like a sensor's -9999."""
     del splits
     findings = []
-    for i, name in enumerate(every.columns):
-        values = as_numbers(every.x[:, i])
+    columns = {f"column {name!r}": (name, as_numbers(every.x[:, i])) for i, name in enumerate(every.columns)}
+    if not every.labels and every.y.ndim == 1:
+        columns["the target"] = (task.data.target, every.y)
+    for what, (name, values) in columns.items():
         if values is None or name == task.data.time:
             continue
-        column = values[~np.isnan(values)]
+        column = values[~np.isnan(values)].astype(np.float64)
         if len(column) < 20:
             continue
         low, middle, high = np.quantile(column, [0.25, 0.5, 0.75])
@@ -239,9 +236,7 @@ def _outliers(task: TaskConfig, splits: Splits, every: Dataset) -> list[Finding]
         count = int(far.sum())
         if high > low and 0 < count <= 0.01 * len(column):
             worst = column[np.argmax(np.abs(column - middle))]
-            text = (
-                f"column {name!r}: {count} values are far off (like {worst:g}; half of all lie in {low:g} to {high:g})"
-            )
+            text = f"{what}: {count} values are far off (like {worst:g}; half of all lie in {low:g} to {high:g})"
             findings.append(Finding("outliers", "warning", text, name))
     return findings
 

@@ -19,6 +19,7 @@ from cloud_trainer.data.npz import as_table, is_table, load_samples, read_arrays
 from cloud_trainer.data.parquet import read_parquet
 from cloud_trainer.data.rows import load_table, load_text
 from cloud_trainer.data.sequences import load_npz_series, load_table_series
+from cloud_trainer.data.sparse import without_sparse
 from cloud_trainer.data.split import REFERENCE_MINIMUM, By, shares_of, split
 from cloud_trainer.data.table import Table
 from shared.errors import ConfigError, DataError
@@ -63,20 +64,24 @@ def load_splits(task: TaskConfig) -> Splits:
     if anomaly:
         splits = split_normal(data, config, task.seed, by)
     else:
-        splits = split(
-            data,
-            reference_share=config.reference_share,
-            test_share=config.test_share,
-            seed=task.seed,
-            by=by,
-            spans=loaded.spans,
-            every_class=not loose,
-        )
+        try:
+            splits = split(
+                data,
+                reference_share=config.reference_share,
+                test_share=config.test_share,
+                seed=task.seed,
+                by=by,
+                spans=loaded.spans,
+                every_class=not loose,
+            )
+        except DataError as error:
+            raise DataError(f"{config.path}: {error}") from error
     if config.test_path:
         splits = _tested_on(splits, task)
     if len(splits.reference) < REFERENCE_MINIMUM:
         raise DataError(_too_few(len(splits.reference), len(data), config))
-    return msgspec.structs.replace(splits, findings=(*loaded.findings, *splits.findings))
+    splits = msgspec.structs.replace(splits, findings=(*loaded.findings, *splits.findings))
+    return without_sparse(splits, config.path)
 
 
 def _tested_on(splits: Splits, task: TaskConfig) -> Splits:

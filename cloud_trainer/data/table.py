@@ -27,6 +27,8 @@ MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "nat", "null", "?"})
 BAD_SHARE = 0.01
 """Cells of a column of numbers that may be something else."""
 MOSTLY = 0.5
+LARGEST = float(np.finfo(np.float32).max)
+"""What samples can hold: they are float32."""
 
 
 class Table(Struct, frozen=True, eq=False):
@@ -209,9 +211,10 @@ def typed(table: Table, name: str, *, word: bool = False) -> Column:
         text = f"column {name!r} is numbers, but {count} are not ({example}): taken as missing"
         findings.append(Finding("words in numbers", "warning", text, name))
     values = parsed.values
-    if (infinite := np.isinf(values)).any():
+    if (infinite := np.abs(values) > LARGEST).any():
         at = table.place(int(np.argmax(infinite)))
-        text = f"column {name!r} has {int(infinite.sum())} infinite values (first: {at}): taken as missing"
+        what = "infinite values" if np.isinf(values[infinite]).all() else "values that float32 cannot hold"
+        text = f"column {name!r} has {int(infinite.sum())} {what} (first: {at}): taken as missing"
         findings.append(Finding("infinite", "warning", text, name))
         values = np.where(infinite, np.nan, values)
     return Column(name, values, tuple(findings))

@@ -81,7 +81,14 @@ def as_numbers(table: Table, name: str) -> Target:
         raise DataError(
             f"{table.path}: target column {name!r} has no number in any row; there is nothing to learn from"
         )
-    y = parsed.values[rows].astype(np.float32)
+    with np.errstate(over="ignore"):
+        y = parsed.values[rows].astype(np.float32)
+    if not np.isfinite(y).all():
+        first = int(rows[~np.isfinite(y)][0])
+        raise DataError(
+            f"{table.place(first)}: target column {name!r} has {parsed.values[first]:g}, more than float32 holds; "
+            "use a larger unit"
+        )
     if len(rows) > 1 and y.min() == y.max():
         raise DataError(f"{table.path}: target column {name!r} is {y[0]:g} in every row; there is nothing to foretell")
     return Target(y, (), rows, _left_out(table, name, rows, len(cells)))

@@ -10,6 +10,7 @@ from cloud_trainer.evaluation.calibration import calibration_bins, calibration_e
 from cloud_trainer.evaluation.classes import chance_warning, confusion
 from cloud_trainer.evaluation.figures import Judge, answer_of, figure_intervals, figures, left_out, score_difference
 from cloud_trainer.evaluation.groups import GroupTable, per_group
+from cloud_trainer.evaluation.numbers import mean_warning
 from cloud_trainer.evaluation.running import best_variant, held_out, run_batch, run_variant
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "held_out",
     "intervals",
     "left_out",
+    "mean_warning",
     "per_group",
     "run_batch",
     "run_variant",

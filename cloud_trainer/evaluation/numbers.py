@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,3 +107,18 @@ def mase(answer: Numbers, truth: Numbers, scale: float) -> float:
 
 def _gap(answer: Numbers, truth: Numbers) -> NDArray[np.float64]:
     return np.asarray(answer, np.float64) - np.asarray(truth, np.float64)
+
+
+def mean_warning(quality: Mapping[str, float], samples: int) -> str | None:
+    """What is wrong with answers whose R² is not above 0; ``None`` for others.
+
+    >>> mean_warning({"r2": -0.0127}, 80)
+    'no better than chance: R² is -0.013 on 80 test samples, and always answering with their mean would have 0'
+    """
+    score = quality.get("r2", 1.0)
+    if score > 0:
+        return None
+    return (
+        f"no better than chance: R² is {score:.3f} on {samples:,} test samples, and always answering with their mean "
+        "would have 0"
+    )

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.errors import DataError
+
 Fields = Mapping[str, NDArray[Any]]
 
 
@@ -57,9 +59,15 @@ def determination(wanted: NDArray[Any], found: NDArray[Any]) -> float:
 
     >>> determination(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 3.0]))
     1.0
+
+    Raises:
+        DataError: other numbers of numbers.
     """
     wanted = np.asarray(wanted, np.float64).reshape(len(wanted), -1)
-    found = np.asarray(found, np.float64).reshape(wanted.shape)
+    found = np.asarray(found, np.float64)
+    if found.size != wanted.size:
+        raise DataError(f"y has {wanted.shape[1]} numbers a sample, but the model answers {found.size // len(wanted)}")
+    found = found.reshape(wanted.shape)
     missed = float(np.square(found - wanted).sum())
     spread = float(np.square(wanted - wanted.mean(0)).sum())
     if spread == 0:

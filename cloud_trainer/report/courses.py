@@ -14,7 +14,10 @@ from cloud_trainer.report.views import CurveView, NetworkView, TrialView
 from cloud_trainer.svg import ACCENT, ALARM, INK, MUTED, REFERENCE, SERIES, shortened
 
 COLOURS = (ACCENT, "var(--series1,#5f3dc4)", *SERIES[1:], ALARM, REFERENCE)
-ROLES = {"teacher": SERIES[0], "student": ACCENT, "student without teacher": ALARM, "baseline": MUTED}
+ROLES = {
+    "teacher": SERIES[0], "student": ACCENT, "student without teacher": ALARM, "student, pruned": SERIES[1],
+    "baseline": MUTED,
+}  # fmt: skip
 
 
 def colour_of(name: str, place: int) -> str:

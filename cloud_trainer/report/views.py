@@ -78,7 +78,7 @@ class NetworkView(Struct, frozen=True):
     """A trained network with its score on the test split. ``role``: what it is in the release."""
 
     name: str
-    role: Literal["teacher", "student", "student without teacher", "baseline"]
+    role: Literal["teacher", "student", "student without teacher", "student, pruned", "baseline"]
     macs: int | None
     score: float
     interval: Interval | None = None

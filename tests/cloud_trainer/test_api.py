@@ -107,7 +107,11 @@ def test_distill_goes_on_from_its_checkpoint(tmp_path):
     ("changed", "error", "line"),
     [
         ({"data": (np.zeros((3, 8, 8)), np.zeros(2, int))}, DataError, "data: 3 samples and 2 truths"),
-        ({"validation": (np.zeros((0, 8, 8)), np.zeros(0, int))}, DataError, "validation: 0 samples and 0 truths"),
+        (
+            {"validation": (np.zeros((0, 8, 8)), np.zeros(0, int))},
+            DataError,
+            "validation has shape .*at least one sample",
+        ),
         ({"teachers": [lambda x: np.zeros((len(x), 5))]}, TrainingError, "the teachers give 5 outputs, the student 2"),
     ],
     ids=["lengths", "nothing", "a teacher of other classes"],
@@ -175,3 +179,53 @@ def test_naming_the_package_loads_no_torch_and_package_needs_none(tmp_path):
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, check=True)
     assert (tmp_path / "r" / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"y": lambda y: y + 5}, "data: classes 5 to 6, but the student has 2 outputs, for 0 to 1"),
+        ({"y": lambda y: y - 1}, "data: classes -1 to 0"),
+        ({"y": lambda y: y.astype(float)}, "the truth has shape (60,), but the student 2 outputs"),
+        ({"y": lambda y: y.astype(str)}, "the truth has dtype <U"),
+        ({"x": lambda x: x[:, :3]}, "data has samples of shape (3, 8), validation of (8, 8)"),
+        ({"x": lambda x: x.astype(str)}, "data has dtype <U"),
+        ({"epochs": 0}, "epochs 0: must be above 0"),
+        ({"batch": 0}, "batch 0: must be above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate nan: must be above 0"),
+    ],
+)
+def test_distil_what_does_not_fit(change, error):
+    x, y = pair(60, 0)
+    given = change.pop("x", lambda x: x)(x), change.pop("y", lambda y: y)(y)
+    with pytest.raises((DataError, UsageError)) as raised:
+        distill(network(4), [], given, (x, y), **change)
+    assert error in str(raised.value)
+
+
+def test_samples_that_a_network_does_not_take(tmp_path):
+    wrong = np.zeros((60, 3, 3), np.float32)
+    with pytest.raises(DataError, match=r"the student fails on samples of shape \(3, 3\) and dtype float32: mat1"):
+        distill(network(4), [], (wrong, np.zeros(60, int)), (wrong, np.zeros(60, int)))
+    for samples_, error in (
+        (wrong, r"the model fails on samples of shape \(3, 3\)"),
+        (np.full((9, 8, 8), np.nan), "calibration has NaN or infinite values"),
+        (np.array([["a"]]), "calibration has dtype <U1; expected numbers"),
+    ):
+        with pytest.raises(DataError, match=error):
+            export(network(4), tmp_path / "out", calibration=samples_)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_pruning_cost_is_told(task, tmp_path):
+    task.write_text(f"{TASK}prune = 0.6\n")
+    trained = train(task, tmp_path / "1")
+    assert set(trained.scores) == {"teacher", "student", "student, pruned"}
+    assert any("channels pruned" in line and "accuracy on the validation part" in line for line in trained.warnings)
+    assert "what pruning cost" in (tmp_path / "1" / "report.html").read_text()
+
+
+def test_a_release_for_no_runtime(task):
+    task.write_text(TASK.replace('["onnxruntime"]', "[]"))
+    with pytest.raises(ConfigError, match=r"export\.runtimes: expected `array` of length >= 1"):
+        load_task(task)

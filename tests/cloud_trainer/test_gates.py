@@ -77,6 +77,16 @@ def test_temperature_undoes_a_known_scaling():
     assert calibration_error(softmax(logits), y) < 0.02 < calibration_error(softmax(2.5 * logits), y)
 
 
+def test_few_samples_that_are_all_right_make_no_answer_certain():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 40)
+    logits = rng.normal(0, 0.5, (40, 3)) + 4 * np.eye(3)[y]
+    assert (logits.argmax(axis=1) == y).all()
+    confidence = softmax(logits, fit_temperature(logits, y)).max(axis=1).mean()
+    assert 0.95 < confidence < 0.99  # 41 / 42, not 1
+    assert fit_temperature(logits.repeat(100, axis=0), y.repeat(100)) < fit_temperature(logits, y)
+
+
 @pytest.mark.parametrize(("successes", "throws", "share"), [(0, 5, 0.3), (3, 5, 0.3), (700, 2000, 0.34), (5, 5, 1.0)])
 def test_binomial_tail_is_scipys(successes, throws, share):
     expected = binomtest(successes, throws, share, alternative="greater").pvalue

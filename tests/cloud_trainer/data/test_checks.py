@@ -27,7 +27,8 @@ def test_clean_rows_have_no_findings(tmp_path):
 
 def test_constant_empty_and_counting_columns(tmp_path):
     said = found(tmp_path, {"id": np.arange(400), **rows(), "site": ["north"] * 400, "nothing": [""] * 400})
-    assert [finding.where for finding in said["constant"]] == ["site", "nothing"]
+    assert [finding.where for finding in said["constant"]] == ["site"]
+    assert [finding.where for finding in said["missing"]] == ["nothing"]
     assert [finding.where for finding in said["names"]] == ["id"]
     assert said["missing"][0].where == "nothing"
 
@@ -129,6 +130,34 @@ def test_values_far_from_all_others_and_infinite_ones(tmp_path):
     said = found(tmp_path, columns | {"a": a, "b": b})
     assert "like -9999" in said["outliers"][0].text
     assert "1 infinite values" in said["infinite"][0].text
+    b[7] = "1e300"
+    assert "1 values that float32 cannot hold" in found(tmp_path, columns | {"b": b})["infinite"][0].text
+
+
+def test_target_far_from_all_others_and_one_too_large(tmp_path):
+    columns = rows()
+    y = 2 * columns["a"] + columns["b"] ** 2
+    y[3] = 1e12
+    said = found(tmp_path, columns | {"label": y}, "tabular-regression")
+    assert said["outliers"][0].text.startswith("the target: 1 values are far off (like 1e+12")
+    y[3] = 1e60
+    with pytest.raises(DataError, match=r"d\.csv:5: target column 'label' has 1e\+60, more than float32 holds"):
+        found(tmp_path, columns | {"label": y}, "tabular-regression")
+
+
+def test_columns_with_next_to_no_values_are_left_out(tmp_path):
+    columns = rows()
+    pool = np.full(400, "", object)
+    pool[:12] = "yes"
+    wish = task(format="csv", path=write_csv(tmp_path / "d.csv", columns | {"pool": pool}), target="label")
+    splits = load_splits(wish)
+    assert {part.columns for part in splits.parts().values()} == {("a", "b", "color")}
+    assert {part.x.shape[1] for part in splits.parts().values()} == {3}
+    assert "'pool'" in splits.findings[-1].text
+    empty = {"a": [""] * 400, "b": [""] * 400, "label": columns["label"]}
+    wish = task(format="csv", path=write_csv(tmp_path / "e.csv", empty), target="label")
+    with pytest.raises(DataError, match=r"e\.csv: no column is left to learn from; all are empty, or nearly"):
+        load_splits(wish)
 
 
 def test_times_that_nobody_named(tmp_path):

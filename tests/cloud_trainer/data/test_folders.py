@@ -234,6 +234,11 @@ def test_only_unreadable_sounds(tmp_path):
         load(task("audio-classification", format="audio-folder", path=str(tmp_path / "d")))
 
 
+def test_sample_rate_that_no_sound_has(tmp_path):
+    with pytest.raises(ConfigError, match=r"data\.sample_rate: expected 1000 to 400000 Hz"):
+        load_splits(task("audio-classification", format="audio-folder", path=str(tmp_path), sample_rate=1))
+
+
 def test_background_noise_is_no_class(tmp_path):
     path = write_sounds(tmp_path / "d", ["a", "b", "_background_noise_"], 4)
     loaded = load(task("audio-classification", format="audio-folder", path=path))

@@ -57,6 +57,15 @@ def test_a_release_of_every_variant_that_devices_can_load(pets, tmp_path, capsys
     engine.close()
 
 
+@pytest.mark.parametrize("names", [{}, {"names": np.array(["ant", "bee", "cat", "dog"])}])
+def test_classes_that_nobody_named(pets, tmp_path, capsys, names):
+    with np.load(tmp_path / "data.npz") as file:
+        np.savez(tmp_path / "data.npz", x=file["x"], y=file["y"], **names)
+    assert pets("--quality", "labels", "--precisions", "int8", "--json", labels="") == 0
+    assert json.loads(capsys.readouterr().out)["measure"] == "accuracy"
+    assert load_manifest(tmp_path / "out").labels == tuple(names.get("names", "0123"))
+
+
 def test_int8_that_misses_its_gate_keeps_its_worst_layers_in_float(pets, tmp_path, capsys):
     model = classifier(tmp_path / "hard.onnx", spread=3.0)
     x, y = samples(model, 300)
@@ -103,6 +112,11 @@ def test_numbers_are_judged_by_r2(pets, tmp_path, capsys):
     assert code == 0
     assert told["measure"] == "r2"
     assert next(iter(told["variants"][1]["quality"])) == "r2"
+
+
+def test_numbers_that_are_more_or_fewer_than_the_answers(pets, tmp_path, capsys):
+    code = pets("--task", "regression", labels="")
+    failing(capsys, code, "y has 1 numbers a sample, but the model answers 4", tmp_path / "out")
 
 
 def test_operators_without_an_int8_form_are_named_and_stay_in_float(pets, tmp_path, capsys):
