@@ -124,6 +124,13 @@ far from done after 600. On 8,600 hourly bike rentals R² of the student went fr
 taught it to .950. On a few hundred rows so many epochs only learn noise by heart."""
 
 
+MEMBERS = {
+    "image-classification": 2, "tabular-classification": 2, "tabular-regression": 2, "series-classification": 2,
+    "forecasting": 3, "audio-classification": 2, "text-classification": 2,
+}  # fmt: skip
+"""Teachers of a kind of task, where it says nothing; of others one."""
+
+
 class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Sizes, and where the networks come from.
 
@@ -139,7 +146,7 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
     teacher_factory: str = ""
     student_factory: str = ""
     teacher_width: Annotated[int, Meta(ge=0)] = 0  # 0: by the kind of task; of images as wide as there is time for
-    ensemble: Positive = 1  # teachers whose answers are averaged
+    ensemble: Annotated[int, Meta(ge=0)] = 0  # teachers whose answers are averaged; 0: as many as the kind is worth
     mac_share: Annotated[float, Meta(gt=0, le=1)] = 0.1
     max_macs: Annotated[int, Meta(ge=0)] = 0  # 0: no limit
     max_bytes: Annotated[int, Meta(ge=0)] = 0
@@ -282,6 +289,13 @@ class TaskConfig(Struct, frozen=True, forbid_unknown_fields=True):
             return max(wanted, -(-said // steps))
         more = min(-(-self.more_steps // steps), MOST_EPOCHS)
         return max(wanted, -(-USUAL_STEPS // steps), more)
+
+    @property
+    def members(self) -> int:
+        """Teachers whose answers are averaged. An image teacher whose width is said is one, and so is one's own."""
+        model = self.model
+        alone = model.teacher_factory or (self.kind.startswith("image-") and model.teacher_width)
+        return model.ensemble or (1 if alone else MEMBERS.get(self.kind, 1))
 
     @property
     def more_steps(self) -> int:

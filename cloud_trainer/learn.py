@@ -115,6 +115,8 @@ def learn(lesson: Lesson, *, start: dict[str, Any] | None, progress: Progress) -
         student = found.architecture
     part = within(progress, SEARCH_END if found else TEACHERS_END, STUDENT_END if task.distill.compare else 1.0)
     epochs, seed = task.training.student_epochs, task.seed + 1
+    if found is not None:  # no fewer than what it was chosen for
+        epochs = max(epochs, found.epochs)
     state = start["student"] if start is not None and warm else None
     trained = _train(lesson, student, "student", epochs, share, seed, progress=part, state=state, teaching=teaching)
     alone = None

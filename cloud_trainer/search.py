@@ -95,6 +95,11 @@ class SearchResult(Struct, frozen=True):
         """The choice."""
         return self.candidates[self.chosen].architecture
 
+    @property
+    def epochs(self) -> int:
+        """For which the choice was trained in the search."""
+        return max((one.epochs for one in self.candidates[self.chosen].rounds), default=0)
+
 
 class Budget(Struct, frozen=True):
     """``epochs``: of the first round. ``seconds``: of wall clock, over all runs of the search; 0: no limit."""

@@ -20,7 +20,6 @@ TEACHER_WORK, TEACHER_WORK_BF16 = 2.4e13, 4.5e13
 and with instructions for bf16."""
 TEACHER_LEAST, PIXEL_WORK = 8_000_000, 75_000
 """MACs of an answer of all of them: at least, if there is time, and for each value of an image at most."""
-MEMBERS = 2
 FINE_WIDTH = 12
 SMALL, SMALL_TREES = 64 << 10, 256 << 10  # bytes, where the task sets no limit
 
@@ -32,13 +31,12 @@ def teachers_of(lesson: Lesson) -> tuple[Architecture, ...]:
     usual = lesson.kind.teachers(lesson.task, lesson.prepared, shape)
     if model.teacher_factory:
         tokens = lesson.data.x.dtype == torch.int64
-        return (custom(model.teacher_factory, shape, outputs, tokens=tokens),) * model.ensemble
+        return (custom(model.teacher_factory, shape, outputs, tokens=tokens),) * lesson.task.members
     if model.teacher != "auto" and usual[0].family != model.teacher:
         sizes = {"width": model.width, "embedding": model.embedding}
-        usual = (architecture(model.teacher, input=shape, outputs=outputs, **sizes),) * model.ensemble
+        usual = (architecture(model.teacher, input=shape, outputs=outputs, **sizes),) * lesson.task.members
     if lesson.kind.sized and not model.teacher_width and isinstance(usual[0], PictureArchitecture):
-        count = MEMBERS if model.ensemble == 1 else model.ensemble
-        return (_sized(lesson, usual[0], count),) * count
+        return (_sized(lesson, usual[0], lesson.task.members),) * lesson.task.members
     return usual
 
 

@@ -137,7 +137,7 @@ def of_task(
         student=student,
         sample_bytes=sample_bytes,
         train_share=share,
-        teacher_epochs=epochs_of(task.training.teacher_epochs, task, trained_on) * task.model.ensemble,
+        teacher_epochs=epochs_of(task.training.teacher_epochs, task, trained_on) * task.members,
         student_epochs=student_epochs,
         student_trainings=trainings,
         batch=task.training.batch,

@@ -137,7 +137,7 @@ class ImageAnomaly(Kind):
         """Residual networks of ``teacher_width``, or what time allows."""
         widest = _network(ResNet, task, prepared, input_shape).with_width(task.model.width)
         within = fit_to(widest, Limits(macs=TEACHER_MACS), most=task.model.width)
-        return (within or widest.with_width(1),) * task.model.ensemble
+        return (within or widest.with_width(1),) * task.members
 
     def students(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
         """Of three families."""

@@ -57,12 +57,12 @@ def objective(task: TaskConfig, splits: Splits) -> Classes:
     )
 
 
-def teachers(task: TaskConfig, usual: Architecture, members: int = 1) -> tuple[Architecture, ...]:
-    """The family that the task names, or the ``usual`` one; as many as the task wants, or where it says nothing as many
-    ``members`` as are worth it."""
+def teachers(task: TaskConfig, usual: Architecture, members: int = 0) -> tuple[Architecture, ...]:
+    """The family that the task names, or the ``usual`` one; as many as the task wants, or where it says nothing
+    ``members``, or as many as its kind is worth."""
     name = task.model.teacher
     one = usual if name in {"auto", usual.family} else architecture(name, input=usual.input, outputs=usual.outputs)
-    return (one,) * (members if task.model.ensemble == 1 else task.model.ensemble)
+    return (one,) * (task.model.ensemble or members or task.members)
 
 
 def students(task: TaskConfig, *usual: Architecture) -> tuple[Architecture, ...]:

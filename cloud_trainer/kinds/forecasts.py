@@ -31,7 +31,6 @@ from shared.pipeline.spec import Pipeline
 
 TEACHER_WIDTHS = 8
 """Times ``model.teacher_width``."""
-MEMBERS = 3
 PLAUSIBLE = (0.0, 1e11)
 """Seconds since 1970 that a last channel of moments lies between."""
 UNNAMED = 1e8
@@ -80,7 +79,7 @@ class Forecasting(Kind):
         """Wide networks of several seeds: what one makes of chance, the others do not."""
         width = min(TEACHER_WIDTHS * task.model.width, Mlp.max_width)
         wide = Mlp(input=input_shape, outputs=prepared.outputs, width=width, depth=2, dropout=0.4, skip=prepared.skip)
-        return classes.teachers(task, wide) * (MEMBERS if task.model.ensemble == 1 else 1)
+        return classes.teachers(task, wide)
 
     def students(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
         """Dense layers, of another number."""

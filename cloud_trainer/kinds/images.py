@@ -36,7 +36,7 @@ class ImageClassification(Kind):
         return objective(task, splits)
 
     def teachers(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
-        """Residual networks of ``teacher_width``; as many as the task wants."""
+        """Residual networks of ``teacher_width``; as many as the task wants, or is worth."""
         teacher = ResNet(
             input=input_shape,
             outputs=prepared.outputs,
@@ -44,7 +44,7 @@ class ImageClassification(Kind):
             embedding=task.model.embedding,
             channels_last=channels_last(input_shape),
         )
-        return (teacher,) * task.model.ensemble
+        return (teacher,) * task.members
 
     def students(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
         """Of three families; of small images, where a fine network has room, that first."""

@@ -91,7 +91,7 @@ class Recommendation(Kind):
             return ROWS.teachers(task, prepared, input_shape)
         wide = _next(input_shape, prepared, width=4 * task.model.width)
         seeing = _next(input_shape, prepared, width=2 * task.model.width, mix="transformer")
-        return (wide, seeing) * task.model.ensemble
+        return (wide, seeing) * task.members
 
     def students(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
         """The mean of the history by age and its latest item; attention again, but smaller."""

@@ -51,8 +51,6 @@ FINE = 48
 LIMIT = 6.0
 """Standard deviations that an input is cut off at: a wild value would cost all others their places in int8."""
 MOST_COLUMNS = 4096
-MEMBERS = 2
-"""Teachers whose answers are averaged."""
 
 
 class SeriesClassification(Kind):
@@ -91,7 +89,7 @@ class SeriesClassification(Kind):
             wide = Mlp(input=input_shape, outputs=outputs, width=16 * model.width, depth=3, dropout=0.3)
         else:
             wide = Cnn1d(input=input_shape, outputs=outputs, width=model.width, depth=2)
-        return classes.teachers(task, wide, MEMBERS)
+        return classes.teachers(task, wide)
 
     def trees(self, task: TaskConfig, prepared: Prepared) -> bool:
         """Over numbers, as for tables."""

@@ -48,8 +48,6 @@ SMALLEST = 4
 """Frames and coefficients that ready features have at least."""
 TEACHER_MACS = 20_000_000
 """With a ``teacher_width`` of 32, and in proportion to its square."""
-MEMBERS = 2
-"""Teachers whose answers are averaged, unless the task says how many."""
 INTEGER_RANGE = {"int16": 1 / 32_768, "int32": 1 / 2_147_483_648, "int8": 1 / 128}
 
 
@@ -93,8 +91,8 @@ class AudioClassification(Kind):
         """Residual networks over the spectrum, together as wide as ``TEACHER_MACS`` allow: spectra differ in size."""
         width = task.model.width
         usual = ResNet(input=input_shape, outputs=prepared.outputs, width=width)
-        limits = Limits(macs=round(TEACHER_MACS * (width / 32) ** 2 / MEMBERS))
-        return classes.teachers(task, fit_to(usual, limits, most=2 * width) or usual, MEMBERS)
+        limits = Limits(macs=round(TEACHER_MACS * (width / 32) ** 2 / task.members))
+        return classes.teachers(task, fit_to(usual, limits, most=2 * width) or usual)
 
     def students(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
         """Separable convolutions, and what else sees pictures."""

@@ -14,7 +14,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from cloud_trainer.augment.rows import SwapColumns
-from cloud_trainer.config import TaskConfig
+from cloud_trainer.config import MEMBERS, TaskConfig
 from cloud_trainer.data import Dataset, Splits
 from cloud_trainer.engineering.rows import RowFeatures, row_features
 from cloud_trainer.engineering.spread import sources_of
@@ -32,7 +32,6 @@ from shared.pipeline.spec import Pipeline
 
 TEACHER_WIDTHS = 16
 """Times ``model.teacher_width``: a wide network with much dropout is the better teacher, and is not shipped."""
-MEMBERS = 2
 SWAP_SHARE = 0.1
 OUTPUT = "output"
 TEACHER_WEIGHT = 1.0
@@ -53,7 +52,7 @@ class _Tables(Kind):
         """Wide networks of several seeds."""
         width = min(TEACHER_WIDTHS * task.model.width, Mlp.max_width)
         wide = Mlp(input=input_shape, outputs=prepared.outputs, width=width, depth=3, dropout=0.25)
-        return classes.teachers(task, wide, MEMBERS)
+        return classes.teachers(task, wide, MEMBERS["tabular-regression"])
 
     def students(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
         """Dense layers, of another number."""

@@ -40,8 +40,6 @@ VOCABULARY = 4000
 LONGEST = 64
 """Tokens that a text is cut off at, if fewer than one in twenty is longer."""
 MOST_CHARACTERS = 4096
-MEMBERS = 2
-"""Networks that teach, their answers averaged, unless the task says how many."""
 MOST_NUMBERS = 400_000_000
 """Of all encoded samples, for a linear classifier beside them."""
 FIRST = 2
@@ -81,7 +79,7 @@ class TextClassification(Kind):
             wide = Transformer(input=input_shape, outputs=prepared.outputs, vocabulary=words, width=2 * width, heads=4)
         else:
             wide = Mlp(input=input_shape, outputs=prepared.outputs, width=8 * width, depth=1, dropout=0.5)
-        return classes.teachers(task, wide, MEMBERS)
+        return classes.teachers(task, wide)
 
     def adviser(self, task: TaskConfig, prepared: Prepared, data: Encoded, validation: Encoded) -> Adviser | None:
         """A linear classifier of hashed runs."""

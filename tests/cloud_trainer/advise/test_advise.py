@@ -181,12 +181,13 @@ def test_a_search_and_a_comparison_are_paid_for():
     plain = TaskConfig(name="a", kind="forecasting", data=data, training=plan)
     more = TaskConfig(
         name="a", kind="forecasting", data=data, training=plan, distill=DistillConfig(compare=True),
-        model=ModelConfig(search=True, search_trials=9, search_epochs=2, ensemble=3),
+        model=ModelConfig(search=True, search_trials=9, search_epochs=2, ensemble=6),
     )  # fmt: skip
     a, b = (of_task(task, 10_000, "", 4.0, SMALL.teacher, SMALL.student) for task in (plain, more))
     assert a.student_trainings == 1
     assert b.student_trainings == 1 + 1 + 3 * 9 * 2 / 18  # three rounds, each 9 trials x 2 epochs
-    assert b.teacher_epochs == 3 * a.teacher_epochs
+    assert a.teacher_epochs == 3 * plan.teacher_epochs  # three teachers
+    assert b.teacher_epochs == 6 * plan.teacher_epochs
 
 
 requests = st.floats(1e-6, 1e6)

@@ -75,7 +75,8 @@ def test_an_answer_is_the_distance_that_a_device_finds_and_the_threshold_flags_o
         embedding = model(torch.from_numpy(prepared.encode(splits.test.x)))[1].numpy()
     read = msgspec.json.decode(msgspec.json.encode(pipeline), type=type(pipeline))
     expected = KIND.graded(prepared, [model], splits, splits.test)[0][:, 0]
-    np.testing.assert_allclose(read.decode[0]({"embedding": embedding})["strangeness"], expected, rtol=1e-5)
+    fields = {"embedding": embedding, "input": prepared.encode(splits.test.x)}
+    np.testing.assert_allclose(read.decode[0](fields)["strangeness"], expected, rtol=1e-4)
     assert distance.target == threshold.source == "strangeness"
 
 
