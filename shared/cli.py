@@ -7,10 +7,12 @@ it is named, so ``--help`` and start-up stay fast.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -109,10 +111,17 @@ def _run(prog: str, name: str, command: tuple[str, str], words: Sequence[str]) -
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:  # a directory without rights, a full disk: the system's own words name the file
-        print(f"{prog} {name}: {error}", file=sys.stderr)
+        print(f"{prog} {name}: {_told(error)}", file=sys.stderr)
         if os.environ.get("SANDERLING_DEBUG"):
             raise
         return FAILED
+
+
+def _told(error: OSError) -> str:
+    """Who writes to an open file does not learn its name: on a full disk that is mostly a temporary one."""
+    if error.errno == errno.ENOSPC and error.filename is None:
+        return f"{error.strerror}; temporary files are written to {tempfile.gettempdir()} (set TMPDIR to another place)"
+    return str(error)
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

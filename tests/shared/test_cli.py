@@ -100,6 +100,14 @@ def test_an_error_is_one_line_and_a_code(command, capsys, error, code, monkeypat
     assert captured.err == f"tool go: {error if str(error) else 'interrupted'}\n"
 
 
+def test_a_full_disk_without_a_name_is_one_line_that_says_where_temporary_files_are(command, capsys, monkeypatch):
+    monkeypatch.delenv("SANDERLING_DEBUG", raising=False)
+    assert main(command("go", fails(OSError(28, "No space left on device"))), "go") == FAILED
+    assert "TMPDIR" in capsys.readouterr().err
+    assert main(command("go", fails(OSError(28, "No space left on device", "a.npz"))), "go") == FAILED
+    assert capsys.readouterr().err == "tool go: [Errno 28] No space left on device: 'a.npz'\n"
+
+
 def test_a_bug_is_not_hidden(command):
     with pytest.raises(ZeroDivisionError):
         main(command("go", fails(ZeroDivisionError())), "go")
