@@ -78,7 +78,7 @@ __all__ = ["Labelled", "TrainedRelease", "train_release"]
 class TrainedRelease(Struct, frozen=True):
     """What came of it. ``gates`` is there when there was a parent; ``left_out``: variant -> reason; ``scores``: of
     teacher, student and the student without its teacher, on the test split; ``warnings`` were told to the progress,
-    too."""
+    too; ``comparison``: of the ``seconds``, those that the student without teacher took."""
 
     path: Path
     manifest: Manifest
@@ -88,6 +88,7 @@ class TrainedRelease(Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     scores: dict[str, float] = {}
     macs: dict[str, int] = {}
+    comparison: float = 0.0
 
 
 def train_release(
@@ -273,8 +274,10 @@ def train_release(
     seconds = time.monotonic() - started
     progress("done", 1.0, f"{out} in {seconds:.1f} s")
     macs = dict(zip(("teacher", "student"), learned.macs, strict=True))
+    alone = sum(learned.alone.curve.seconds) if learned.alone else 0.0
+    told = tuple(warnings.told)
     return TrainedRelease(
-        out, manifest, gates, deployed.left_out, round(seconds, 2), tuple(warnings.told), scores, macs
+        out, manifest, gates, deployed.left_out, round(seconds, 2), told, scores, macs, comparison=round(alone, 2)
     )
 
 

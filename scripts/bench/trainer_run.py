@@ -86,6 +86,7 @@ def _trained(row: Row, task: TaskConfig, out: Path, tell: Callable[[str], None])
         variants=variants,
         left_out=trained.left_out,
         seconds=trained.seconds,
+        comparison=trained.comparison,
     )
 
 
