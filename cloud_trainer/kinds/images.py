@@ -13,6 +13,8 @@ from cloud_trainer.kinds.classes import objective
 from cloud_trainer.models import Architecture, DsCnn, MobileNet, ResNet
 from cloud_trainer.objectives import Objective
 
+AUGMENTED_SIDE = 20
+"""Pixels: of smaller images a moved edge or a missing piece is half of what there was to see."""
 FINE_SIDE = 40
 """Pixels: larger images have more of them than they have to tell."""
 
@@ -59,8 +61,9 @@ class ImageClassification(Kind):
         return (*fine, usual, DsCnn(**sizes), MobileNet(**sizes))
 
     def augment(self, task: TaskConfig, prepared: Prepared) -> Augment | None:
-        """Moved, in another light, with a piece missing."""
-        if not task.training.augment:
+        """Moved, in another light, with a piece missing; small images only where the task asks for it."""
+        large = min(prepared.sample.shape[:2]) >= AUGMENTED_SIDE
+        if not (large if task.training.augment is None else task.training.augment):
             return None
         return Images(channels_last=len(prepared.sample.shape) == 3, mirror=task.training.mirror)
 
