@@ -86,7 +86,7 @@ def train(
 
 def distill(
     student: nn.Module,
-    teachers: Sequence[Teacher],
+    teachers: Teacher | Sequence[Teacher],
     data: Pair,
     validation: Pair,
     *,
@@ -103,8 +103,8 @@ def distill(
     checkpoint: Path | str | None = None,
     progress: Progress = silent,
 ) -> Curve:
-    """Train ``student`` in place beside ``teachers`` (networks, or functions of numpy arrays), averaged; without any,
-    on the truth alone. It is left in evaluation mode; the curve says how it went.
+    """Train ``student`` in place beside ``teachers`` (a network or a function of numpy arrays, or a list of them, which
+    is averaged); with an empty list on the truth alone. It is left in evaluation mode; the curve says how it went.
 
     ``student(x)`` gives the answer (n, outputs), or that and an embedding (n, e). The truth of classes is int (n,),
     that of numbers float (n, outputs); ``objective`` is chosen by it (:mod:`cloud_trainer.objectives`).
@@ -124,6 +124,8 @@ def distill(
     from cloud_trainer.given import above, fitting, outputs_of
     from cloud_trainer.objectives import Classes, Numbers
 
+    # a Sequential would be taken for its layers
+    asked: Sequence[Teacher] = teachers if isinstance(teachers, Sequence) else [teachers]
     above(epochs=epochs, batch=batch, learning_rate=learning_rate, temperature=temperature)
     x, y = _pair(data, "data")
     held_x, held_y = _pair(validation, "validation")
@@ -138,7 +140,7 @@ def distill(
             objective = Classes(outputs, temperature=temperature, teacher_weight=teacher_weight)
         else:
             objective = Numbers(teacher_weight=teacher_weight)
-    teaching = teach(teachers, known.x, feature_weight=feature_weight) if teachers else None
+    teaching = teach(asked, known.x, feature_weight=feature_weight) if asked else None
     if teaching is not None and teaching.answers.shape[1] != outputs:
         raise TrainingError(f"the teachers give {teaching.answers.shape[1]} outputs, the student {outputs}")
     return fit(

@@ -45,7 +45,7 @@ ITEMS = ("item", "item_id", "product", "product_id", "movie", "movie_id")
 USERS = ("user", "user_id", "customer", "customer_id", "session", "session_id")
 TIMES = ("time", "timestamp", "date", "datetime", "day", "ts", "dteday")
 ENDINGS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".npz": "npz"}
-FEW = 50
+FEW = 20
 """Different values of a target that are still classes."""
 WORDY = 4
 """Words in a cell, on average, from which a column is a text."""

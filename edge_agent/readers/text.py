@@ -15,6 +15,7 @@ from shared.errors import UNREADABLE, InputError
 from shared.manifest import SampleSpec
 
 VALUES = "values"
+TEXT = "text"
 ID = "id"
 
 
@@ -99,11 +100,12 @@ def _chunks(
 ) -> Iterator[Chunk]:
     columns = set(signature[0].columns) if len(signature) == 1 and len(signature[0].shape) == 1 else set()
     names = {spec.name for spec in signature} | columns
+    texts = len(signature) == 1 and signature[0].dtype == "str" and signature[0].shape in {(), (1,)}
     ids = [
         str(item[ID]) if isinstance(item, Mapping) and ID in item and ID not in names else row_id(prefix, start + i)
         for i, item in enumerate(items)
     ]
-    values = [_values(item, names) for item in items]
+    values = [_values(item, names, texts=texts) for item in items]
     if len(signature) == 1:
         batch = to_batch(values, signature[0])
         if batch is not None:
@@ -121,11 +123,14 @@ def _chunks(
     yield from assemble(start, ids, rows)
 
 
-def _values(item: Any, names: set[str]) -> Any:
-    """The sample in ``item``, or the error that there is none."""
+def _values(item: Any, names: set[str], *, texts: bool) -> Any:
+    """The sample in ``item``, or the error that there is none. Of ``texts`` it may stand under the name that training
+    data has it under."""
     if not isinstance(item, Mapping):
         return item
     if VALUES in item and VALUES not in names:
         return item[VALUES]
+    if texts and TEXT in item:
+        return item[TEXT]
     found = {key: value for key, value in item.items() if key in names}
     return found or InputError(f"has no {VALUES!r}")

@@ -8,7 +8,7 @@ import select
 from collections.abc import Sequence
 
 from edge_agent.sources import Sample
-from edge_agent.sources.values import parse_line
+from edge_agent.sources.values import parse_values
 from shared.errors import InputError
 from shared.manifest import SampleSpec
 
@@ -71,7 +71,7 @@ class LineSource:
             if not line.strip():
                 continue
             try:
-                samples.append(parse_line(line, self._signature))
+                samples.append(parse_values(line, self._signature))
             except InputError as error:
                 self.bad += 1
                 self.last_error = str(error)

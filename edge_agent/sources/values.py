@@ -29,10 +29,12 @@ class Given(Struct):
 
 
 class Line(Given):
-    """One sample. ``inputs`` is for models with several: values or a :class:`Given` by name."""
+    """One sample. ``inputs`` is for models with several: values or a :class:`Given` by name; ``text`` is what training
+    data calls it."""
 
     id: str | int | None = None
     inputs: dict[str, Any] | None = None
+    text: Any = None
 
 
 def parse_line(line: bytes, signature: SampleSpec | Sequence[SampleSpec]) -> Sample:
@@ -57,6 +59,8 @@ def parse_line(line: bytes, signature: SampleSpec | Sequence[SampleSpec]) -> Sam
             return Sample(name, _row(row, specs[0]))
     if found.inputs is not None:
         return Sample(name, _inputs(found.inputs, specs))
+    if specs[0].dtype == "str" and found.values is None and found.data is None:
+        found.values = found.text
     if len(specs) > 1:
         raise InputError(f"the model has several inputs; expected 'inputs' with {', '.join(s.name for s in specs)}")
     return Sample(name, as_array(found, specs[0]))

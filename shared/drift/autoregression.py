@@ -64,8 +64,11 @@ class Autoregression(Struct, frozen=True):
             a = (a[: k - 1] + partial * a[: k - 1][::-1]) / rest
             scale *= np.sqrt(rest)
             tables[k - 1, : k - 1], scales[k - 1] = a, max(scale, TINY)
+        pull = 1.0 - float(self.coefficients.sum())
+        if order and abs(pull) < TINY:  # a staircase, such as a date: rounding alone made it look stationary
+            return 0.0, np.zeros((order, order)), np.full(order, TINY)
         if order:
-            mean = self.intercept / (1.0 - float(self.coefficients.sum()))
+            mean = self.intercept / pull
         return mean, tables, scales
 
     def after_gaps(self) -> Floats:

@@ -84,6 +84,13 @@ def test_distill_trains_a_network_of_ones_own_beside_its_teachers():
     assert not student.training
 
 
+def test_a_single_teacher_needs_no_list():
+    data, held_out = pair(100, 0), pair(50, 1)
+    teacher = network(16)
+    curves = [distill(network(8, 1), one, data, held_out, epochs=2) for one in (teacher, [teacher])]
+    assert curves[0].train_loss == curves[1].train_loss
+
+
 def test_distill_of_numbers_needs_no_objective():
     x, _ = pair(300, 0)
     truth = 10 * (x[:, :4].mean((1, 2)) - x[:, 4:].mean((1, 2)))[:, None]

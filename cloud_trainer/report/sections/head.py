@@ -43,8 +43,10 @@ def _tiles(context: Context) -> str:
         )
     if data.macs is not None and min(data.macs) > 0:
         teacher, student = data.macs
-        times = f"{teacher / student:.1f}×"
-        tiles.append((times, f"less work than the teacher: {count(student)} against {count(teacher)} MACs"))
+        less = teacher >= student  # trees that teach compare a few numbers
+        times = f"{teacher / student if less else student / teacher:.1f}×"
+        word = "less work than the teacher" if less else "the work of the trees that teach"
+        tiles.append((times, f"{word}: {count(student)} against {count(teacher)} MACs"))
     tiles.append((kib(smallest.variant.file.bytes), f"the smallest file, {smallest.variant.id}"))
     several = len(data.measured) > 1
     tiles.append((str(len(data.measured)), f"variant{'s' if several else ''} for devices to measure and choose from"))

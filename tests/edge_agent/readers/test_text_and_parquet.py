@@ -79,6 +79,8 @@ def test_texts(tmp_path):
     assert chunk.samples.tolist() == ["grüße", "zwei, drei"]
     (chunk,) = read(lines(tmp_path, '"one"', {"id": "b", "values": "two"}), TEXT)
     assert (chunk.ids, chunk.samples.tolist()) == (["0", "b"], ["one", "two"])
+    (chunk,) = read(lines(tmp_path, {"text": "three", "label": "number"}), TEXT)  # as in training data
+    assert chunk.samples.tolist() == ["three"]
 
 
 def test_lines_of_text_for_a_model_of_numbers(tmp_path):

@@ -230,3 +230,11 @@ def test_a_killed_program_is_started_again(caplog):
         assert (source.trouble, source.last_error) == ("", "")  # all is well again
     finally:
         source.stop()
+
+
+def test_a_line_may_be_a_bare_list():
+    reader = lines.LineSource([SPEC])
+    (found,) = reader.parse([b"[[0, 1, 2], [3, 4, 5]]"])
+    np.testing.assert_array_equal(found.data, np.arange(6).reshape(2, 3))
+    assert reader.parse([b'"text"']) == []
+    assert reader.bad == 1

@@ -80,3 +80,11 @@ def test_any_bytes_are_a_sample_or_an_input_error(payload):
             parse(payload, signature)
         except InputError:
             continue
+
+
+def test_a_text_may_stand_under_the_name_that_training_data_has_it_under():
+    spec = SampleSpec("str", (), kind="text")
+    for one in (line(id=3, text="hello", label="a"), line(id=3, values="hello")):
+        assert parse_line(one, spec).data.item() == "hello"
+    with pytest.raises(InputError, match="expected text"):
+        parse_line(line(label="a"), spec)

@@ -147,3 +147,10 @@ def test_a_file_gives_back_the_same_reference(tmp_path):
     assert (back.digest, back.level, back.layout) == (joined.digest, joined.level, joined.layout)
     assert joined.layout.names[-1] == "x0.level"
     assert plain.to_arrays()["format"].tolist() == [1]
+
+
+@pytest.mark.parametrize("step", [2, 4, 5])
+@pytest.mark.parametrize("n", [560, 575, 1000])
+def test_a_staircase_such_as_a_date_is_no_stationary_series(step, n):
+    profile = ReferenceProfile.fit((np.arange(n) // step + 19_000.0)[:, None], time_ordered=True)
+    assert len(profile.names) == 1
