@@ -50,6 +50,7 @@ def engine():
         assert not left_running()
 
 
+@pytest.mark.timeout(240)  # a cluster starts slowly on a busy machine
 def test_training_on_the_cluster_gives_the_weights_of_one_here_after_it_was_stopped_too(engine, tmp_path):
     data, validation, told = stripes(97), stripes(64, 1), []
     here, there = resnet(), resnet()
