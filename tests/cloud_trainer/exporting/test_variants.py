@@ -107,6 +107,12 @@ def test_tflite_files_of_a_table_model_agree_with_the_network(tmp_path, worker):
     assert set(litert) == {"fp32-litert", "int8-litert", "fp16-litert", "weight8-litert", "weight4-litert"}
     assert litert["int8-litert"].inputs[0].dtype == "int8"
     assert litert["fp16-litert"].file.bytes < litert["fp32-litert"].file.bytes
+    for variant in made:  # names of layers and source files are nobody's business, and a part of a small file
+        content = (tmp_path / variant.file.path).read_bytes()
+        assert b"site-packages" not in content
+        if variant.precision != "fp32":
+            assert b"cloud_trainer" not in content
+            assert b"_quantized" not in content
     check(found, least=LEAST)
 
 
