@@ -111,7 +111,7 @@ def test_tflite_files_of_a_table_model_agree_with_the_network(tmp_path, worker):
         content = (tmp_path / variant.file.path).read_bytes()
         assert b"site-packages" not in content
         if variant.precision != "fp32":
-            assert b"cloud_trainer" not in content
+            assert b"torch.nn" not in content
             assert b"_quantized" not in content
     check(found, least=LEAST)
 
