@@ -171,8 +171,9 @@ def _failure(directory: Path) -> Exception:
     killed = [(rank, -int(code)) for rank, code in ends if -int(code) != signal.SIGTERM]
     if killed:
         rank, number = killed[0]
+        why = " (out of memory?)" if number == signal.SIGKILL else ""
         return TrainingError(
-            f"worker {rank} was ended by {signal.Signals(number).name} (out of memory?); the others were ended, too"
+            f"worker {rank} was ended by {signal.Signals(number).name}{why}; the others were ended, too"
         )
     last = [line for line in log.splitlines() if re.match(r"^\w*(Error|Exception)\b.*: ", line)]
     return TrainingError(f"the workers could not be started: {last[-1][:300] if last else 'torchrun failed'}")

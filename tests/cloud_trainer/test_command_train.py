@@ -66,7 +66,13 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(place):
     """What ``--json`` printed of a training that nobody disturbed."""
-    done = subprocess.run(words("whole"), cwd=place, env=environment(), capture_output=True, text=True, check=True)
+    return trained(place, *words("whole"))
+
+
+def trained(place, *line):
+    """What ``--json`` printed; a training that fails shows what it said."""
+    done = subprocess.run(line, cwd=place, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
@@ -169,10 +175,7 @@ def test_strict_stops_at_a_finding_before_anything_is_trained(tmp_path, monkeypa
 def test_training_that_is_spread_out_gives_the_same_model(place, whole, spread):
     if "ray" in spread:
         pytest.importorskip("ray")
-    done = subprocess.run(
-        words(spread[-1], *spread), cwd=place, env=environment(), capture_output=True, text=True, check=True
-    )
-    found = json.loads(done.stdout)
+    found = trained(place, *words(spread[-1], *spread))
     assert found["scores"] == pytest.approx(whole["scores"], abs=0.03)
     assert found["macs"] == whole["macs"]
     golden = [dict(np.load(place / release / "golden.npz")) for release in ("whole", spread[-1])]

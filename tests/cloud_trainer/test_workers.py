@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 from pathlib import Path
@@ -90,6 +91,26 @@ def test_worker_that_fails_ends_all_of_them_with_one_line(killed, line, monkeypa
     with pytest.raises(TrainingError, match=line):
         Workers(2)(Sick(killed), data, data, PLAN, objective=CLASSES)
     assert not left_running()
+
+
+class Fragile(nn.Module):
+    """Aborts its second worker's process if that cleans up when it ends, as threads of ``gloo`` sometimes do."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.armed = nn.Linear(64, 4), False
+
+    def forward(self, x):
+        if not self.armed and os.environ.get("RANK") == "1":
+            self.armed = True
+            atexit.register(os.abort)
+        return self.linear(x.flatten(1))
+
+
+def test_training_is_not_undone_by_the_interpreters_end():
+    data = stripes()
+    curve = Workers(2)(Fragile(), data, data, PLAN, objective=CLASSES)
+    assert len(curve.train_loss) == PLAN.epochs
 
 
 @pytest.mark.parametrize("count", [-1, 0, 1, 65])
