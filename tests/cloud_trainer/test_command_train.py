@@ -171,6 +171,7 @@ def test_strict_stops_at_a_finding_before_anything_is_trained(tmp_path, monkeypa
     assert "duplicate" in err.splitlines()[-1] or "again" in err.splitlines()[-1]
 
 
+@pytest.mark.timeout(300)  # workers and clusters start slowly on a busy machine
 @pytest.mark.parametrize("spread", [("--workers", "2"), ("--engine", "ray")], ids=["two workers", "Ray"])
 def test_training_that_is_spread_out_gives_the_same_model(place, whole, spread):
     if "ray" in spread:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,9 @@ def engine():
             assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
             yield running
         torch.set_num_threads(threads)
+        end = time.monotonic() + 30  # Ray's own end takes a moment on a busy machine
+        while left_running() and time.monotonic() < end:
+            time.sleep(0.1)
         assert not left_running()
 
 
