@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated, Literal, Self
 
 import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from shared.pipeline.base import Array, FieldOperation, Fields, check_size, number_field, refuse, short
+from shared.pipeline.base import (
+    LIMIT_NUMBERS,
+    Array,
+    FieldOperation,
+    Fields,
+    check_size,
+    number_field,
+    refuse,
+    short,
+)
+from shared.pipeline.clusters import k_means, some, spread
 
 Method = Literal["reconstruction", "distance", "neighbours"]
 PROTOTYPES = 256
@@ -21,11 +32,12 @@ class AnomalyScore(FieldOperation, frozen=True, tag="anomaly_score", dict=True):
 
     - ``reconstruction``: mean square of (``source`` - the tensor that went into the model); for autoencoders.
     - ``distance``: from ``source`` to ``centre``, sqrt((x - c)ᵀ P (x - c)) with ``precision`` P, the inverse
-      covariance (Mahalanobis 1936); without it the Euclidean one.
+      covariance (Mahalanobis 1936); without it the Euclidean one. With ``prototypes``, and no centre, that to the
+      nearest of them: a mixture of normal distributions with one covariance, of which the likeliest counts.
     - ``neighbours``: mean Euclidean distance to the ``k`` nearest of ``prototypes`` (at most 256).
 
-    With a ``grid``, a distance is one of ``source`` and of what it may not tell: the means of the model's input over
-    ``grid`` x ``grid`` fields of the picture, (n, H, W), (n, 1, H, W) or (n, H, W, C), colours averaged.
+    With a ``grid``, ``source`` holds pictures, (n, H, W), (n, 1, H, W) or (n, H, W, C), and what is looked at are the
+    means over ``grid`` x ``grid`` fields of them, colours averaged; ``input`` is the model's input.
     """
 
     method: Method
@@ -38,21 +50,27 @@ class AnomalyScore(FieldOperation, frozen=True, tag="anomaly_score", dict=True):
     grid: Annotated[int, Meta(ge=0, le=12)] = 0
 
     def __post_init__(self) -> None:
-        size = len(self.centre)
-        if self.method == "distance" and (not size or any(len(row) != size for row in self.precision)):
-            raise ValueError(f"anomaly_score: distance needs a centre, and rows of precision as long as it ({size})")
-        if self.precision and len(self.precision) != size:
-            raise ValueError(f"anomaly_score: {len(self.precision)} rows of precision for a centre of {size}")
-        if self.method == "neighbours" and (
-            len(self.prototypes) < self.k or len({len(row) for row in self.prototypes}) != 1 or not self.prototypes[0]
-        ):
-            raise ValueError(f"anomaly_score: neighbours needs at least k = {self.k} prototypes of one length")
-        check_size(self, size + size * len(self.precision) + sum(len(row) for row in self.prototypes))
+        if len(self.prototypes) < self.k and (self.prototypes or self.method == "neighbours"):
+            raise ValueError(f"anomaly_score: {self.method} needs at least k = {self.k} prototypes")
+        if self.method == "distance" and bool(self.centre) == bool(self.prototypes):
+            raise ValueError("anomaly_score: distance needs either a centre or prototypes")
+        sizes = {len(row) for row in (*self.precision, *self.prototypes, *([self.centre] if self.centre else []))}
+        if len(sizes) > 1 or 0 in sizes or (self.precision and len(self.precision) not in sizes):
+            raise ValueError(
+                f"anomaly_score: centre, prototypes, rows and columns of precision ({len(self.precision)} x "
+                f"{len(self.precision[0]) if self.precision else 0}) must have one length; found {sorted(sizes)}"
+            )
+        check_size(self, len(self.centre) + sum(len(row) for row in (*self.precision, *self.prototypes)))
+        if self.precision and self.prototypes:
+            try:
+                np.linalg.cholesky(np.array(self.precision))
+            except np.linalg.LinAlgError:
+                raise ValueError("anomaly_score: precision is not positive definite") from None
 
     @property
     def needs_input(self) -> bool:  # type: ignore[override]
-        """A reconstruction is compared with the model's input, a grid laid over it."""
-        return self.method == "reconstruction" or self.grid > 0
+        """A reconstruction is compared with the model's input; a distance may be one of it."""
+        return self.method == "reconstruction" or self.source == "input"
 
     def apply(self, fields: Mapping[str, Array]) -> Fields:
         """Sets ``target`` (n,) float64."""
@@ -62,58 +80,70 @@ class AnomalyScore(FieldOperation, frozen=True, tag="anomaly_score", dict=True):
             if given.shape[1:] != values.shape[1:] and given.size != values.size:
                 raise refuse(self, f"{given.shape}, the model's input, in field {self.source!r}", values)
             return {self.target: _mean_square(_flat(values), _flat(given))}
-        x, size = _flat(values), len(self.centre) or len(self.prototypes[0])
-        if self.grid:
-            x = np.concatenate([x, fields_of(number_field(self, fields, "input"), self.grid)], axis=1)
+        x = fields_of(values, self.grid) if self.grid else _flat(values)
+        size = len(self.centre or self.prototypes[0])
         if x.shape[1] != size:
-            raise refuse(self, f"(n, {size}) in field {self.source!r}", values)
-        if self.method == "distance":
-            return {self.target: _distance(x - np.array(self.centre), self._learned if self.precision else None)}
-        return {self.target: _nearest(x, self._learned, self.k)}
+            what = f"pictures of {size} fields" if self.grid else f"(n, {size})"
+            raise refuse(self, f"{what} in field {self.source!r}", values)
+        if self.centre:
+            return {self.target: _distance(x - self._centre, self._learned)}
+        if self._learned is not None:  # turned so that a plain distance is the one asked for
+            x = np.matmul(x[:, None], self._learned)[:, 0]
+        return {self.target: _nearest(x, self._prototypes, self.k)}
 
     @cached_property
-    def _learned(self) -> NDArray[np.float64]:
-        return np.array(self.precision or self.prototypes)
+    def _learned(self) -> NDArray[np.float64] | None:
+        precision = np.array(self.precision) if self.precision else None
+        return np.linalg.cholesky(precision) if precision is not None and self.prototypes else precision
+
+    @cached_property
+    def _centre(self) -> NDArray[np.float64]:
+        return np.array(self.centre)
+
+    @cached_property
+    def _prototypes(self) -> NDArray[np.float64]:
+        prototypes = np.array(self.prototypes)
+        return prototypes if self._learned is None else np.matmul(prototypes[:, None], self._learned)[:, 0]
 
     @classmethod
     def fit(
         cls,
-        embeddings: Array,
+        values: Array,
         method: Literal["distance", "neighbours"] = "distance",
         *,
         source: str = "embedding",
+        target: str = "score",
         shrink: float = 0.05,
-        prototypes: int = 64,
+        prototypes: int | None = None,
         k: int = 1,
         grid: int = 0,
-        pictures: Array | None = None,
     ) -> Self:
-        """Learn from good data (n, d), with a ``grid`` also from the ``pictures`` that they are of.
+        """Learn from good data: embeddings (n, d), or with a ``grid`` pictures.
 
         ``distance``: mean and covariance, ``shrink`` of it replaced by its mean diagonal, so that the inverse exists
-        (Ledoit and Wolf 2004 for the form). ``neighbours``: the sample nearest to the mean, then always the sample
-        furthest from those chosen (greedy k-centre, Gonzalez 1985).
+        (Ledoit and Wolf 2004 for the form). With several ``prototypes`` (default: one centre) these are the means of as
+        many groups, found by k-means, and the covariance is that within them. ``neighbours`` (64 unless said): the
+        sample nearest to the mean, then always the sample furthest from those chosen (greedy k-centre, Gonzalez 1985).
 
         Raises:
             ValueError: fewer than two samples, or a result that would make a manifest too large.
         """
-        x = _flat(np.asarray(embeddings))
-        if grid and pictures is not None:
-            x = np.concatenate([x, fields_of(pictures, grid)], axis=1)
+        x = fields_of(values, grid) if grid else _flat(np.asarray(values))
         if len(x) < 2:
             raise ValueError(f"anomaly_score: {len(x)} samples to learn from; at least 2 are needed")
         if method == "neighbours":
-            chosen = short(x[_spread(x, min(prototypes, PROTOTYPES))])
-            return cls(method, source, prototypes=chosen, k=k, grid=grid)
-        check_size_of(x.shape[1])
-        parts = (x.shape[1] - grid_size(pictures, grid), x.shape[1]) if grid and pictures is not None else (x.shape[1],)
-        unit = _units(x, parts)  # an embedding and a picture have each a unit of their own
-        covariance = np.atleast_2d(np.cov(x / unit, rowvar=False, bias=True))
-        size = len(covariance)
-        diagonal = float(np.trace(covariance)) / size or 1.0
-        covariance = (1 - shrink) * covariance + shrink * diagonal * np.eye(size)
-        precision = np.linalg.inv(covariance) / np.outer(unit, unit)
-        return cls(method, source, centre=short(x.mean(axis=0)), precision=short(precision), grid=grid)
+            chosen = short(x[spread(x, min(prototypes or 64, PROTOTYPES))])
+            return cls(method, source, prototypes=chosen, k=k, target=target, grid=grid)
+        check_size_of(x.shape[1], prototypes or 1)
+        covariance = _shrunk(x, shrink)
+        if prototypes is None or prototypes == 1:
+            precision = short(np.linalg.inv(covariance))
+            return cls(method, source, centre=short(x.mean(axis=0)), precision=precision, target=target, grid=grid)
+        x = some(x)
+        group = k_means((x - x.mean(axis=0)) @ np.linalg.cholesky(np.linalg.inv(covariance)), prototypes)
+        means = np.stack([x[group == one].mean(axis=0) for one in range(group.max() + 1)])
+        precision = np.linalg.inv(_shrunk(x - means[group], shrink))
+        return cls(method, source, prototypes=short(means), precision=short(precision), target=target, grid=grid)
 
 
 def fields_of(pictures: Array, grid: int) -> NDArray[np.float64]:
@@ -130,37 +160,37 @@ def fields_of(pictures: Array, grid: int) -> NDArray[np.float64]:
     x = np.asarray(pictures, np.float64)
     if x.ndim == 4:
         x = x[:, 0] if x.shape[1] == 1 else np.ascontiguousarray(x).sum(axis=-1) / x.shape[-1]
-    for axis in (2, 1):
-        edges = _edges(x.shape[axis], grid)
-        shape = [1, 1, 1]
-        shape[axis] = len(edges) - 1
-        x = np.add.reduceat(x, edges[:-1], axis=axis) / np.diff(edges).reshape(shape)
-    return _flat(x)
+    across, down = _averages(x.shape[2], grid), _averages(x.shape[1], grid)
+    return _flat(np.matmul(down.T, np.matmul(x, across)))
 
 
-def grid_size(pictures: Array, grid: int) -> int:
-    """How many fields a ``grid`` has on such pictures."""
-    return int(fields_of(pictures[:1], grid).shape[1])
-
-
-def _edges(side: int, grid: int) -> NDArray[np.intp]:
+@lru_cache(maxsize=64)
+def _averages(side: int, grid: int) -> NDArray[np.float64]:
+    """(side, fields): a row of pixels times this are the means of its fields, which differ by at most one pixel."""
     count = min(grid, side)
-    return (np.arange(count + 1) * side + count // 2) // count
+    edges = (np.arange(count + 1) * side + count // 2) // count
+    field = np.repeat(np.arange(count), np.diff(edges))
+    found: NDArray[np.float64] = (field[:, None] == np.arange(count)) / np.diff(edges)
+    return found
 
 
-def _units(x: NDArray[np.float64], ends: tuple[int, ...]) -> NDArray[np.float64]:
-    """The root mean variance of the columns up to each of ``ends``, a number for each column; 1 where all are still."""
-    out, start = np.ones(x.shape[1]), 0
-    for end in ends if len(ends) > 1 else ():
-        out[start:end] = float(np.sqrt(x[:, start:end].var(axis=0).mean())) or 1.0
-        start = end
-    return out
-
-
-def check_size_of(size: int) -> None:
+def check_size_of(size: int, prototypes: int = 1) -> None:
     """Refuse embeddings whose precision matrix would make a manifest too large, before it is computed."""
     if size > 155:
         raise ValueError(f"anomaly_score: embeddings of {size} numbers; distance takes at most 155, use neighbours")
+    if size * (size + prototypes) > LIMIT_NUMBERS:
+        raise ValueError(
+            f"anomaly_score: {prototypes} prototypes of {size} numbers; a manifest has room for "
+            f"{LIMIT_NUMBERS // size - size}"
+        )
+
+
+def _shrunk(x: NDArray[np.float64], shrink: float) -> NDArray[np.float64]:
+    covariance = np.atleast_2d(np.cov(x, rowvar=False, bias=True))
+    size = len(covariance)
+    diagonal = float(np.trace(covariance)) / size or 1.0
+    found: NDArray[np.float64] = (1 - shrink) * covariance + shrink * diagonal * np.eye(size)
+    return found
 
 
 def _flat(values: Array) -> NDArray[np.float64]:
@@ -183,15 +213,6 @@ def _distance(x: NDArray[np.float64], precision: NDArray[np.float64] | None) -> 
 def _nearest(x: NDArray[np.float64], prototypes: NDArray[np.float64], k: int) -> NDArray[np.float64]:
     out = np.empty(len(x))
     for i, row in enumerate(x):  # row by row: (n, prototypes, d) at once would be large
-        distance = np.sqrt(np.square(prototypes - row).sum(axis=-1))
-        out[i] = np.sort(distance)[:k].sum() / k
+        squares = np.square(prototypes - row).sum(axis=-1)
+        out[i] = math.sqrt(squares.min()) if k == 1 else np.sqrt(np.sort(squares)[:k]).sum() / k
     return out
-
-
-def _spread(x: NDArray[np.float64], count: int) -> NDArray[np.intp]:
-    chosen = [int(np.square(x - x.mean(axis=0)).sum(axis=1).argmin())]
-    nearest = np.square(x - x[chosen[0]]).sum(axis=1)
-    while len(chosen) < count and nearest.max() > 0:
-        chosen.append(int(nearest.argmax()))
-        nearest = np.minimum(nearest, np.square(x - x[chosen[-1]]).sum(axis=1))
-    return np.array(chosen, np.intp)

@@ -10,10 +10,11 @@ from shared.pipeline.anomaly import AnomalyScore
 from shared.pipeline.base import Fields, Row
 from shared.pipeline.boxes import Boxes
 from shared.pipeline.forecasts import Inverse
+from shared.pipeline.joint import JointScore
 from shared.pipeline.ranking import Boost, Exclude, Filter, Item, Limit, Rank
 from shared.pipeline.scores import Argmax, Normalize, Sigmoid, Softmax, Threshold, TopK
 
 __all__ = [
-    "AnomalyScore", "Argmax", "Boost", "Boxes", "Exclude", "Fields", "Filter", "Inverse", "Item", "Limit", "Normalize",
-    "Rank", "Row", "Sigmoid", "Softmax", "Threshold", "TopK",
+    "AnomalyScore", "Argmax", "Boost", "Boxes", "Exclude", "Fields", "Filter", "Inverse", "Item", "JointScore", "Limit",
+    "Normalize", "Rank", "Row", "Sigmoid", "Softmax", "Threshold", "TopK",
 ]  # fmt: skip

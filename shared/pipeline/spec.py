@@ -19,6 +19,7 @@ from shared.pipeline.colour import ChannelOrder, Grayscale
 from shared.pipeline.columns import Choose, Combine, Parse
 from shared.pipeline.forecasts import Inverse
 from shared.pipeline.images import Crop, Pad, Resize
+from shared.pipeline.joint import JointScore
 from shared.pipeline.layout import AddChannel, Cast, Layout, Reshape
 from shared.pipeline.moments import Calendar
 from shared.pipeline.piecewise import Piecewise
@@ -57,7 +58,9 @@ Encode = (
     # what was encoded may be scaled, too
     | Scale | Standardize | Clip | ChannelOrder | Choose | Piecewise
 )  # fmt: skip
-Decode = Softmax | Sigmoid | Argmax | TopK | Threshold | Boxes | Inverse | AnomalyScore | Normalize | Rank
+Decode = (
+    Softmax | Sigmoid | Argmax | TopK | Threshold | Boxes | Inverse | AnomalyScore | JointScore | Normalize | Rank
+)  # fmt: skip
 Postprocess = Labels | TopK | Units | Round | Actions | Payload | Value
 
 

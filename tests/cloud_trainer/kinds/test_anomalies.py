@@ -15,7 +15,7 @@ from cloud_trainer.kinds import anomalies
 from cloud_trainer.kinds.anomalies import ImageAnomaly
 from cloud_trainer.models import build, macs_of
 from shared.errors import TrainingError
-from shared.pipeline.decode import Threshold
+from shared.pipeline.decode import JointScore, Threshold
 from tests.cloud_trainer.kinds.generated import task
 
 KIND = ImageAnomaly()
@@ -67,8 +67,9 @@ def test_anomalies_that_nobody_showed_are_found(learned):
 def test_an_answer_is_the_distance_that_a_device_finds_and_the_threshold_flags_one_normal_image_in_a_hundred(learned):
     splits, prepared, model = learned
     pipeline = KIND.finish(CONFIG, prepared, model, splits)
-    distance, threshold = pipeline.decode
+    *_, joint, threshold = pipeline.decode
     assert isinstance(threshold, Threshold)
+    assert isinstance(joint, JointScore)
     found = KIND.graded(prepared, [model], splits, splits.validation)[0][:, 0]
     assert threshold.threshold == pytest.approx(found.max())  # of thirty images the highest
     with torch.no_grad():
@@ -76,8 +77,39 @@ def test_an_answer_is_the_distance_that_a_device_finds_and_the_threshold_flags_o
     read = msgspec.json.decode(msgspec.json.encode(pipeline), type=type(pipeline))
     expected = KIND.graded(prepared, [model], splits, splits.test)[0][:, 0]
     fields = {"embedding": embedding, "input": prepared.encode(splits.test.x)}
-    np.testing.assert_allclose(read.decode[0](fields)["strangeness"], expected, rtol=1e-4)
-    assert distance.target == threshold.source == "strangeness"
+    for operation in read.decode[:-1]:
+        fields = operation(fields)
+    np.testing.assert_allclose(fields["strangeness"], expected, rtol=1e-4)
+    assert joint.target == threshold.source == "strangeness"
+
+
+@pytest.mark.parametrize("sort", ["picture_distance", "embedding_distance"])
+def test_both_distances_speak(learned, sort):
+    """Usual by one of them and far by the other one is strange."""
+    splits, prepared, model = learned
+    joint = KIND.finish(CONFIG, prepared, model, splits).decode[-2]
+    usual = {name: np.exp([mean, mean]) for name, mean in zip(joint.sources, joint.means, strict=True)}
+    usual[sort][1] *= 3
+    near, far = joint(usual)["strangeness"]
+    assert near == pytest.approx(0, abs=1e-6)
+    assert far > 1
+
+
+def pictures(groups: int, n: int, seed: int) -> np.ndarray:
+    """(n, 8, 8): one of ``groups`` fixed pictures each, with noise."""
+    kinds = np.random.default_rng(0).normal(0, 1, (groups, 8, 8))
+    random = np.random.default_rng(seed)
+    return (kinds[random.integers(0, groups, n)] + random.normal(0, 0.3, (n, 8, 8))).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("groups", "n", "expected"), [(1, 300, {0}), (4, 400, {4, 8}), (16, 800, {16, 32}), (4, 3, {0})]
+)
+def test_there_are_as_many_typical_pictures_as_make_the_validation_split_likeliest(groups, n, expected):
+    found = anomalies._picture_distance(pictures(groups, n, 1), pictures(groups, 100, 2))
+    assert len(found.prototypes) in expected
+    assert bool(found.centre) is (expected == {0})
+    assert not anomalies._picture_distance(pictures(groups, n, 1), pictures(groups, 0, 2)).prototypes
 
 
 @pytest.mark.parametrize("colour", [False, True])

@@ -17,6 +17,7 @@ from shared.pipeline.decode import (
     Filter,
     Inverse,
     Item,
+    JointScore,
     Limit,
     Normalize,
     Rank,
@@ -350,14 +351,26 @@ FIELDS = [
         (fields(embedding=np.zeros((1, 4))),),
     ),
     Example(
-        AnomalyScore("distance", centre=(0.5,) * 7, grid=2),
+        AnomalyScore(
+            "distance", prototypes=((0.0, 1.0, 2.0), (1, 1, 1)), precision=((2.0, 0.1, 0), (0.1, 1, 0), (0, 0, 3))
+        ),
         classes,
-        (fields(embedding=np.zeros((2, 3)), input=np.zeros((2, 4))), fields(embedding=np.zeros((2, 3)))),
+        (fields(embedding=np.zeros((2, 2))),),
     ),
     Example(
-        AnomalyScore("neighbours", prototypes=((0.0,) * 13, (1.0,) * 13), grid=12),
+        AnomalyScore("distance", "grid", centre=(0.5,) * 4, grid=2),
         classes,
-        (fields(embedding=np.zeros((1, 3)), input=np.zeros((1, 1, 3, 5))),),
+        (fields(grid=np.zeros((2, 4))), fields(grid=np.zeros((2, 1, 4)))),
+    ),
+    Example(
+        AnomalyScore("neighbours", "input", prototypes=((0.0,) * 10, (1.0,) * 10), grid=12),
+        classes,
+        (fields(input=np.zeros((1, 1, 3, 4))),),
+    ),
+    Example(
+        JointScore(("score", "single"), (0.1, -0.2), (0.5, 2.0)),
+        classes,
+        (fields(score=np.zeros((2, 3))), fields()),
     ),
     Example(Normalize(), classes, (fields(embedding=[1.0]), fields())),
     Example(Normalize("grid", "unit"), classes, (fields(),)),

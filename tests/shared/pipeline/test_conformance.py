@@ -19,8 +19,8 @@ parse calendar combine choose recent piecewise
 impute clip scale standardize resize crop pad grayscale channel_order resample window detrend log_mel mfcc lags
 difference rolling clean_text one_hot ordinal tokens hashed_ngrams embedding_index layout add_channel reshape cast
 rates magnitude summary correlations band_power envelope concatenate
-softmax sigmoid argmax top_k threshold boxes inverse anomaly_score normalize rank labels units round actions payload
-value
+softmax sigmoid argmax top_k threshold boxes inverse anomaly_score joint_score normalize rank labels units
+round actions payload value
 """
 arrays = pytest.mark.parametrize("example", ARRAYS, ids=lambda e: f"{repr(e.operation)[:70]}-{e.make.__name__}")
 field_operations = pytest.mark.parametrize("example", FIELDS, ids=lambda e: repr(e.operation)[:70])
