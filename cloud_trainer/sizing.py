@@ -9,17 +9,13 @@ import torch
 from cloud_trainer.config import TaskConfig
 from cloud_trainer.fit.precision import multiplies_bf16
 from cloud_trainer.hardware import device, macs_within
-from cloud_trainer.lesson import Lesson, plan
+from cloud_trainer.lesson import Lesson
 from cloud_trainer.models import Architecture, Limits, architecture, bytes_of, custom, fit_to, macs_of
 from cloud_trainer.models.pictures import PictureArchitecture
 from cloud_trainer.models.resnet import ResNet
+from cloud_trainer.room import teacher_room
 from shared.errors import TrainingError
 
-TEACHER_WORK, TEACHER_WORK_BF16 = 2.4e13, 4.5e13
-"""MACs of all trainings of image teachers together, forward and back: some six to eight minutes on two cores, without
-and with instructions for bf16."""
-TEACHER_LEAST, PIXEL_WORK = 8_000_000, 75_000
-"""MACs of an answer of all of them: at least, if there is time, and for each value of an image at most."""
 FINE_WIDTH = 12
 SMALL, SMALL_TREES = 64 << 10, 256 << 10  # bytes, where the task sets no limit
 
@@ -36,17 +32,15 @@ def teachers_of(lesson: Lesson) -> tuple[Architecture, ...]:
         sizes = {"width": model.width, "embedding": model.embedding}
         usual = (architecture(model.teacher, input=shape, outputs=outputs, **sizes),) * lesson.task.members
     if lesson.kind.sized and not model.teacher_width and isinstance(usual[0], PictureArchitecture):
-        return (_sized(lesson, usual[0], lesson.task.members),) * lesson.task.members
+        return sized(lesson.task, usual, len(lesson.data))
     return usual
 
 
-def _sized(lesson: Lesson, teacher: Architecture, count: int) -> Architecture:
-    """Each of ``count`` as wide as images of this size are worth, and as there is time for: :data:`TEACHER_WORK`."""
-    epochs = plan(lesson.task, lesson.task.training.teacher_epochs, 1.0, len(lesson.data), 0).epochs
-    pixels = math.prod(lesson.input_shape)
-    work = TEACHER_WORK_BF16 if multiplies_bf16() else TEACHER_WORK
-    room = min(work / (3 * len(lesson.data) * epochs), max(TEACHER_LEAST, PIXEL_WORK * pixels))
-    return fit_to(teacher, Limits(macs=max(1_000_000, int(room)) // count)) or teacher
+def sized(task: TaskConfig, teachers: tuple[Architecture, ...], samples: int) -> tuple[Architecture, ...]:
+    """Equal ``teachers``, each as wide as images of this size are worth, and as there is time for."""
+    one, count = teachers[0], len(teachers)
+    room = teacher_room(task, samples, math.prod(one.input), bf16=multiplies_bf16())
+    return (fit_to(one, Limits(macs=room // count)) or one,) * count
 
 
 def students_of(lesson: Lesson) -> tuple[Architecture, ...]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from cloud_trainer.advise.decide import Advice, BreakEven, advise
 from cloud_trainer.advise.examples import EXAMPLES, example
 from cloud_trainer.advise.facts import Facts, look
+from cloud_trainer.advise.networks import counted
 from cloud_trainer.advise.options import InferenceOption, TrainingOption
-from cloud_trainer.advise.rules import counted, student_of, teacher_of
-from cloud_trainer.advise.workload import Language, Network, Workload, of_task
+from cloud_trainer.advise.rules import student_of, teachers_of
+from cloud_trainer.advise.workload import Language, Network, Workload, of_task, train_share
 
 __all__ = [
     "EXAMPLES",
@@ -25,5 +26,6 @@ __all__ = [
     "look",
     "of_task",
     "student_of",
-    "teacher_of",
+    "teachers_of",
+    "train_share",
 ]

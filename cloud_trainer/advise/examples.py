@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cloud_trainer.advise.rules import student_of, teacher_of
+from cloud_trainer.advise.rules import student_of, teachers_of
 from cloud_trainer.advise.workload import Language, Network, Workload, of_task
 from cloud_trainer.config import AdviseConfig, DataConfig, ExportConfig, ModelConfig, TaskConfig, TrainingConfig
 from shared.errors import UsageError
@@ -32,8 +32,8 @@ def example(name: str) -> tuple[Workload | Language, AdviseConfig]:
 def _daily_sales() -> tuple[Workload, AdviseConfig]:
     data = DataConfig(format="csv", history=56, horizon=7)
     task = TaskConfig(name="daily-sales", kind="forecasting", data=data)
-    teacher = teacher_of(task.kind, (data.history, 6), data.horizon, task.model)
     samples = 50 * (5 * 365 - data.history - data.horizon + 1)
+    teacher = teachers_of(task, (data.history, 6), data.horizon, samples)
     work = of_task(task, samples, EXAMPLES["daily-sales"], 4.0 * 56 * 6, teacher, student_of(teacher, task.model))
     return work, AdviseConfig(requests_per_second=50 / 86_400, latency_ms=1000, years=5)
 
@@ -43,7 +43,7 @@ def _image_shop() -> tuple[Workload, AdviseConfig]:
         name="image-shop",
         kind="image-classification",
         data=DataConfig(format="image-folder"),
-        model=ModelConfig(mac_share=0.1),
+        model=ModelConfig(mac_share=0.1, ensemble=1),
         training=TrainingConfig(teacher_epochs=30, student_epochs=60),
         export=ExportConfig(),
     )

@@ -1,65 +1,47 @@
-"""How much a network of each kind of task computes, where no release says it.
+"""How much networks of each kind of task compute, where no release says it.
 
-The teacher is the trainer's usual one: counted in its layers where torch is installed, else by a sum over the layers of
-a plain network of its size (exact for images, else within a factor of two). The student has ``model.mac_share`` of it,
-or less where ``model.max_macs`` says so.
+The teachers are the trainer's usual ones, all of them together: counted in their layers where torch is installed
+(:mod:`cloud_trainer.advise.networks`), else by a sum over the layers of plain networks of their size, within a factor
+of two. The student has ``model.mac_share`` of that, or less where ``model.max_macs`` says so.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from cloud_trainer.advise.workload import Network
-from cloud_trainer.config import ModelConfig
+from cloud_trainer.config import ModelConfig, TaskConfig
+from cloud_trainer.room import teacher_room
 
 Sizes = tuple[float, float]
 """MACs, parameters."""
-VOCABULARY, TEXT_LENGTH = 8192, 64
+BUCKETS = 4096
+ANOMALY_MACS = SOUND_MACS = 20e6
 
 
-def teacher_of(kind: str, shape: Sequence[int], outputs: int, model: ModelConfig) -> Network:
-    """For samples of ``shape`` as the sensor gives them: (H, W[, C]), (columns,), (time, channels), (samples,), ().
+def teachers_of(task: TaskConfig, shape: Sequence[int], outputs: int, samples: int) -> Network:
+    """Trained on ``samples`` of ``shape`` as the sensor gives them: (H, W[, C]), (columns,), (time, channels),
+    (samples,), ().
 
-    >>> f"{teacher_of('image-classification', (28, 28), 10, ModelConfig()).macs:,.0f}"
-    '14,087,616'
+    >>> from cloud_trainer.config import DataConfig
+    >>> task = TaskConfig(name="a", kind="tabular-regression", data=DataConfig(format="csv"))
+    >>> f"{teachers_of(task, (10,), 1, 5000).macs:,.0f}"
+    '1,059,840'
     """
-    name, rule = RULES[kind]
-    macs, params = rule(tuple(shape), outputs, model.width)
-    return Network(macs, params, f"rule: {name} for samples of {'x'.join(map(str, shape)) or 'text'}")
-
-
-def counted(kind: str, shape: Sequence[int], outputs: int, model: ModelConfig) -> Network:
-    """As :func:`teacher_of`, but MACs and parameters are counted in the trainer's usual teacher; by the rule where the
-    kind has none of its own in the zoo, or torch is not installed."""
-    try:
-        import torch
-
-        from cloud_trainer.models import Architecture, Cnn1d, Mlp, NextItem, ResNet, Transformer, macs_of
-    except ModuleNotFoundError:
-        return teacher_of(kind, shape, outputs, model)
-    width, size = model.width, tuple(shape)
-    usual: Architecture
-    if kind.startswith("image-"):
-        usual = ResNet(input=((*size, 1)[2], *size[:2]), outputs=outputs, width=width)
-    elif kind == "audio-classification":
-        usual = ResNet(input=spectrum(size), outputs=outputs, width=width)
-    elif kind.startswith("tabular-"):
-        usual = Mlp(input=size or (16,), outputs=outputs, width=8 * width, depth=3)
-    elif kind == "series-classification":
-        usual = Cnn1d(input=size, outputs=outputs, width=width, depth=2)
-    elif kind == "text-classification":
-        usual = Transformer(input=(TEXT_LENGTH,), outputs=outputs, vocabulary=VOCABULARY, width=2 * width, heads=4)
-    elif kind == "recommendation":
-        usual = NextItem(
-            input=size or (10,), outputs=outputs, vocabulary=outputs + 1, width=2 * width, mix="transformer"
-        )
-    else:
-        return teacher_of(kind, shape, outputs, model)
-    with torch.device("meta"):
-        params = sum(one.numel() for one in usual.network().parameters())
-    told = "x".join(map(str, size)) or "text"
-    return Network(float(macs_of(usual)), float(params), f"counted in {usual.label}, the trainer's usual, for {told}")
+    name, rule = RULES[task.kind]
+    macs, params = rule(tuple(shape), outputs, task.model.width)
+    count = task.members
+    share = 1.0
+    if task.kind == "image-classification" and not task.model.teacher_width:
+        share = teacher_room(task, samples, math.prod(shape)) / count / macs
+    elif task.kind == "image-anomaly":
+        share = min(1.0, ANOMALY_MACS / macs)
+    elif task.kind == "audio-classification":
+        share = SOUND_MACS * (task.model.width / 32) ** 2 / count / macs
+    told = "x".join(map(str, shape)) or "text"
+    return Network(macs * count * share, params * count * share, f"rule: {name} for samples of {told}")
 
 
 def student_of(teacher: Network, model: ModelConfig, kind: str = "") -> Network:
@@ -110,8 +92,8 @@ def resnet(shape: tuple[int, ...], outputs: int, width: int) -> Sizes:
 
 
 def table(shape: tuple[int, ...], outputs: int, width: int) -> Sizes:
-    """Three hidden layers of eight times ``model.teacher_width``."""
-    return layers(shape[0] if shape else 16, 8 * width, 8 * width, 8 * width, outputs)
+    """Three hidden layers of sixteen times ``model.teacher_width``."""
+    return layers(shape[0] if shape else 16, 16 * width, 16 * width, 16 * width, outputs)
 
 
 def window(shape: tuple[int, ...], outputs: int, width: int) -> Sizes:
@@ -142,18 +124,17 @@ def spectrum(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def text(shape: tuple[int, ...], outputs: int, width: int) -> Sizes:
-    """A transformer of 2 layers, twice ``model.teacher_width`` wide, over 64 tokens of a vocabulary of 8,192."""
+    """A hidden layer of eight times ``model.teacher_width`` over hashed runs of letters and words."""
     del shape
-    wide = 2 * width
-    blocks = 2 * 12 * wide**2
-    attention = 2 * 2 * TEXT_LENGTH**2 * wide
-    return float(TEXT_LENGTH * blocks + attention + wide * outputs), float(blocks + VOCABULARY * wide)
+    return layers(BUCKETS, 8 * width, outputs)
 
 
 def items(shape: tuple[int, ...], outputs: int, width: int) -> Sizes:
-    """Embeddings of the history, a layer of a transformer over them, a score for every item."""
-    wide, block = 2 * width, 9 * (2 * width) ** 2
-    return float((shape[0] if shape else 10) * block + wide * outputs), float(block + 2 * outputs * wide)
+    """Embeddings of the history and their mean, four times ``model.teacher_width`` wide; and twice as wide with a layer
+    of a transformer over them; each with a score for every item."""
+    history, mean, seeing = shape[0] if shape else 10, 4 * width, 2 * width
+    macs = history * (mean + 9 * seeing**2) + (mean + seeing) * outputs
+    return float(macs), float(9 * seeing**2 + 2 * outputs * (mean + seeing))
 
 
 Rule = Callable[[tuple[int, ...], int, int], Sizes]
@@ -165,6 +146,6 @@ RULES: dict[str, tuple[str, Rule]] = {
     "series-classification": ("four convolutions over time", window),
     "forecasting": ("two hidden layers over the history", forecast),
     "audio-classification": ("the trainer's small ResNet over a spectrum", sound),
-    "text-classification": ("a transformer of 2 layers", text),
-    "recommendation": ("a layer of a transformer over the history", items),
+    "text-classification": ("a hidden layer over hashed text", text),
+    "recommendation": ("embeddings of the history", items),
 }

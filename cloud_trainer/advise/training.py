@@ -40,16 +40,17 @@ def total_macs(work: Workload, device: Device | None = None) -> float:
 
 
 def steps(work: Workload) -> float:
-    """Updates of teacher and student."""
-    epochs = work.teacher_epochs + work.student_epochs * work.student_trainings
+    """Updates of teachers and student."""
+    epochs = work.teachers * work.teacher_epochs + work.student_epochs * work.student_trainings
     return max(1.0, work.trained_on / work.batch) * epochs
 
 
 def memory_bytes(work: Workload, *, half: bool = False) -> float:
-    """Parameters with gradients and optimizer, activations of a batch with their gradients (``half``: in 2 bytes each),
-    the library."""
-    activations = 2 * (2.0 if half else 4.0) * work.batch * work.teacher.macs / MACS_AN_ACTIVATION
-    return BYTES_A_PARAMETER * work.teacher.params + activations + BASE_BYTES
+    """Parameters of a teacher with gradients and optimizer, activations of a batch with their gradients (``half``: in 2
+    bytes each), the library."""
+    one = work.teacher.scaled(1 / work.teachers, "")
+    activations = 2 * (2.0 if half else 4.0) * work.batch * one.macs / MACS_AN_ACTIVATION
+    return BYTES_A_PARAMETER * one.params + activations + BASE_BYTES
 
 
 def training_options(work: Workload, demand: AdviseConfig, devices: Iterable[Device] = DEVICES) -> list[TrainingOption]:
@@ -73,9 +74,11 @@ def _option(work: Workload, demand: AdviseConfig, device: Device) -> TrainingOpt
     epochs = f"{short(work.teacher_epochs)} epochs"
     again = f" x {short(work.student_trainings)} trainings" if work.student_trainings != 1 else ""
     slower = device.separable != 1 and (work.teacher.separable or work.student.separable)
+    who = "teachers" if work.teachers > 1 else "teacher"
+    of_one = " of a teacher" if work.teachers > 1 else ""
     lines = (
         (
-            f"teacher: {work.trained_on:,} samples x {scaled(work.teacher.macs, 'MAC')} x (3 x {epochs} + 1)"
+            f"{who}: {work.trained_on:,} samples x {scaled(work.teacher.macs, 'MAC')} x (3 x {epochs} + 1)"
             f" = {scaled(teacher_macs(work), 'MAC')}"
         ),
         (
@@ -97,8 +100,8 @@ def _option(work: Workload, demand: AdviseConfig, device: Device) -> TrainingOpt
         + f" = {in_joules(joules)}",
         f"cost: {short(seconds / 3600)} h x {in_dollars(an_hour)} an hour = {in_dollars(dollars)}",
         (
-            f"memory: {scaled(work.teacher.params, 'parameters')} x 16 B + activations of a batch of {work.batch}"
-            f" + {in_bytes(BASE_BYTES)} = {in_bytes(need)}"
+            f"memory: {scaled(work.teacher.params / work.teachers, 'parameters')}{of_one} x 16 B + activations of a"
+            f" batch of {work.batch} + {in_bytes(BASE_BYTES)} = {in_bytes(need)}"
         ),
     )
     return TrainingOption(

@@ -33,9 +33,9 @@ class Network(Struct, frozen=True):
 class Workload(Struct, frozen=True):
     """A task whose network fits on one device.
 
-    ``samples`` of the whole data set; ``train_share`` of them are trained on. ``student_trainings``: how often a whole
-    student's training is paid for (with the comparison without teacher, and the search). ``precision`` of answers on a
-    CPU; a GPU answers in fp16.
+    ``teacher``: all ``teachers`` together. ``samples`` of the whole data set; ``train_share`` of them are trained on.
+    ``student_trainings``: how often a whole student's training is paid for (with the comparison without teacher, and
+    the search). ``precision`` of answers on a CPU; a GPU answers in fp16.
     """
 
     title: str
@@ -49,6 +49,7 @@ class Workload(Struct, frozen=True):
     student_epochs: float = 20
     student_trainings: float = 1.0
     batch: int = 128
+    teachers: int = 1
     precision: Precision = "int8"
 
     @property
@@ -106,6 +107,11 @@ class Language(Struct, frozen=True):
         return self.prompt + self.answer
 
 
+def train_share(task: TaskConfig) -> float:
+    """Of the samples."""
+    return max(0.0, 1 - task.data.reference_share - task.data.test_share) * TRAIN_SHARE
+
+
 def epochs_of(epochs: int, task: TaskConfig, trained_on: int) -> int:
     """Epochs after little data has been repeated up to the minimum of updates.
 
@@ -122,7 +128,7 @@ def of_task(
     task: TaskConfig, samples: int, samples_how: str, sample_bytes: float, teacher: Network, student: Network
 ) -> Workload:
     """The task's training plan around these networks and this much data."""
-    share = max(0.0, 1 - task.data.reference_share - task.data.test_share) * TRAIN_SHARE
+    share = train_share(task)
     trained_on = max(1, round(samples * share))
     student_epochs = epochs_of(task.training.student_epochs, task, trained_on)
     trainings = 1.0 + task.distill.compare
@@ -137,8 +143,9 @@ def of_task(
         student=student,
         sample_bytes=sample_bytes,
         train_share=share,
-        teacher_epochs=epochs_of(task.training.teacher_epochs, task, trained_on) * task.members,
+        teacher_epochs=epochs_of(task.training.teacher_epochs, task, trained_on),
         student_epochs=student_epochs,
         student_trainings=trainings,
         batch=task.training.batch,
+        teachers=task.members,
     )

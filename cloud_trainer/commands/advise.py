@@ -35,6 +35,7 @@ from cloud_trainer.advise import (
     look,
     of_task,
     student_of,
+    train_share,
 )
 from cloud_trainer.advise.text import devices, shown
 from cloud_trainer.config import KINDS, AdviseConfig, DataConfig, TaskConfig, load_task
@@ -158,7 +159,8 @@ def _of(task: TaskConfig, args: argparse.Namespace) -> Workload:
             facts = msgspec.structs.replace(facts, samples=args.samples, how="given")
         if args.features is not None and len(facts.shape) == 1:
             facts = msgspec.structs.replace(facts, shape=(args.features,))
-    teacher = counted(task.kind, facts.shape, facts.outputs, task.model)
+    trained_on = max(1, round(facts.samples * train_share(task)))
+    teacher = counted(task, facts.shape, facts.outputs, trained_on)
     student = student_of(teacher, task.model, task.kind)
     if args.release is not None:
         student = _released(args.release)

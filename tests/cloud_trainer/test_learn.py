@@ -11,7 +11,8 @@ from cloud_trainer.fit import Encoded
 from cloud_trainer.kinds import kind_of
 from cloud_trainer.lesson import Lesson
 from cloud_trainer.models import Bag, Limits, bytes_of, fit_to, macs_of
-from cloud_trainer.sizing import PIXEL_WORK, TEACHER_LEAST, default_student, limits_of, teachers_of
+from cloud_trainer.room import PIXEL_WORK, TEACHER_LEAST
+from cloud_trainer.sizing import default_student, limits_of, teachers_of
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import math
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from cloud_trainer.advise import EXAMPLES, Language, Network, Workload, advise, 
 from cloud_trainer.advise.decide import choose_inference, choose_training, even
 from cloud_trainer.advise.inference import devices_needed, inference_options
 from cloud_trainer.advise.text import devices, shown
-from cloud_trainer.advise.training import memory_bytes, steps, total_macs, training_options
+from cloud_trainer.advise.training import BASE_BYTES, memory_bytes, steps, total_macs, training_options
 from cloud_trainer.advise.units import in_joules, in_time, scaled, short
 from cloud_trainer.config import AdviseConfig, DataConfig, DistillConfig, ModelConfig, TaskConfig, TrainingConfig
 from cloud_trainer.hardware import DATA_CENTRE, device
@@ -186,8 +187,18 @@ def test_a_search_and_a_comparison_are_paid_for():
     a, b = (of_task(task, 10_000, "", 4.0, SMALL.teacher, SMALL.student) for task in (plain, more))
     assert a.student_trainings == 1
     assert b.student_trainings == 1 + 1 + 3 * 9 * 2 / 18  # three rounds, each 9 trials x 2 epochs
-    assert a.teacher_epochs == 3 * plan.teacher_epochs  # three teachers
-    assert b.teacher_epochs == 6 * plan.teacher_epochs
+    assert a.teacher_epochs == b.teacher_epochs == plan.teacher_epochs  # the teacher is all of them together
+    assert (a.teachers, b.teachers) == (3, 6)
+
+
+def test_teachers_are_trained_one_after_the_other():
+    one = of_task(
+        TaskConfig(name="a", kind="tabular-regression", data=DataConfig(format="csv"), model=ModelConfig(ensemble=1)),
+        100_000, "", 4.0, Network(1e9, 1e8, ""), Network(1e6, 1e5, ""),
+    )  # fmt: skip
+    two = msgspec.structs.replace(one, teachers=2)
+    assert steps(two) - steps(one) == pytest.approx(one.teacher_epochs * one.trained_on / one.batch)
+    assert memory_bytes(two) - BASE_BYTES == pytest.approx((memory_bytes(one) - BASE_BYTES) / 2)
 
 
 requests = st.floats(1e-6, 1e6)
