@@ -62,7 +62,7 @@ from cloud_trainer.progress import WARNING, Progress, silent, within
 from cloud_trainer.quantization import calibration_samples
 from cloud_trainer.quantization.prune import prune
 from cloud_trainer.story import Story, documents
-from cloud_trainer.work import work_directory
+from cloud_trainer.work import working_on
 from shared.errors import DataError, ExportError, StoppedError, UsageError
 from shared.files import sha256_bytes
 from shared.manifest import Baseline, Lineage, Manifest, load_manifest
@@ -136,7 +136,7 @@ def train_release(
     images = task.kind.startswith("image")
     splits = msgspec.structs.replace(splits, train=_with_new(splits.train, shares, task.seed, images=images))
 
-    with staging(out) as release, ExitStack() as stack:
+    with staging(out) as release, working_on(out) as work, ExitStack() as stack:
         worker = open_worker(task.export.runtimes, progress)
         if worker is not None:
             stack.enter_context(worker)
@@ -150,8 +150,6 @@ def train_release(
             values = _values(splits.train.x, kind, warnings)
             if old is not None and start is not None and prepared.answer == "logits":
                 prepared = msgspec.structs.replace(prepared, pipeline=old.pipeline)
-            work = work_directory(out)
-            work.mkdir(parents=True, exist_ok=True)
             lesson = Lesson(
                 task=task,
                 kind=kind,

@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 import shutil
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from shared.files import fsync_directory
+from shared.errors import UsageError
+from shared.files import fsync_directory, reason
 
 FILES_MAX = 64
 BYTES_MAX = 4 << 30
@@ -25,6 +30,42 @@ def work_directory(release: Path) -> Path:
     'releases/7.work'
     """
     return release.parent / f"{release.name}.work"
+
+
+@contextmanager
+def working_on(release: Path) -> Iterator[Path]:
+    """The work directory of ``release``, made if there is none, for one training at a time; a lock of the system, that
+    ends with the process.
+
+    Raises:
+        UsageError: another training holds it, or it cannot be made.
+    """
+    work = work_directory(release)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise UsageError(f"{work}: cannot be used: {reason(error)}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UsageError(f"{release}: another training makes it now; wait for it, or choose another --out") from None
+    try:
+        yield work
+    finally:
+        os.close(descriptor)
+
+
+def forget(release: Path) -> None:
+    """Remove the work directory of ``release``, if there is one.
+
+    Raises:
+        UsageError: a training holds it.
+    """
+    if work_directory(release).is_dir():
+        with working_on(release) as work:
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def copy(source: Path, to: Path) -> None:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import shutil
 import signal
 import sys
 import threading
@@ -34,7 +33,7 @@ import msgspec
 from cloud_trainer.config import load_task
 from cloud_trainer.data.labelled import read_labelled
 from cloud_trainer.progress import JsonLines, Lines
-from cloud_trainer.work import work_directory
+from cloud_trainer.work import forget
 from shared.cli import add_json, print_json, table
 from shared.errors import GateError, MissingExtraError, UsageError
 from shared.manifest import MANIFEST_NAME, load_manifest
@@ -86,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     if args.strict:
         task = msgspec.structs.replace(task, data=msgspec.structs.replace(task.data, strict=True))
     if args.fresh:
-        shutil.rmtree(work_directory(args.out), ignore_errors=True)
+        forget(args.out)
     with closing(JsonLines() if args.json else Lines()) as show, ending() as stop, ExitStack() as stack:
         engine = stack.enter_context(engine_of(args.engine, args.workers, args.ray_address))
         trained = train_release(

@@ -99,7 +99,14 @@ def _folder(path: Path, kind: str) -> Look:
     if not counts[what]:
         raise UsageError(f"{path}: no images and no WAV files in its folders")
     data: dict[str, Any] = {"format": f"{what}-folder"}
-    of_kind = [file for file in files if what == ("audio" if file.suffix.lower() in audio_folder.SUFFIXES else "image")]
+    of_kind = [
+        file
+        for file in files
+        if file.parent != path  # those beside the classes are not read
+        and (file.suffix.lower() in (audio_folder.SUFFIXES if what == "audio" else IMAGES))
+    ]
+    if not of_kind:
+        raise UsageError(f"{path}: its files lie beside each other; expected a folder for each class, with them inside")
     prefixes = Counter(file.stem.partition("_")[0] for file in of_kind if "_" in file.stem)
     if what == "audio" and prefixes.total() == len(of_kind) and 4 <= len(prefixes) < len(of_kind):
         data["group"] = "prefix"
@@ -110,7 +117,7 @@ def _folder(path: Path, kind: str) -> Look:
         if normal:
             data["target"] = next(label for label in classes if label.lower() == normal)
     notes = (
-        f"{counts[what]}{'+' * (len(files) == FILES_MOST)} files in {len(classes)} classes: {', '.join(classes[:8])}",
+        f"{len(of_kind)}{'+' * (len(files) == FILES_MOST)} files in {len(classes)} classes: {', '.join(classes[:8])}",
     )
     return Look(data, kind or f"{what}-classification", notes)
 

@@ -137,6 +137,16 @@ def test_folders_of_images_and_sounds(tmp_path):
     load_splits(task)
 
 
+def test_pictures_beside_the_classes_are_none(tmp_path, capsys):
+    write_images(tmp_path / "images", ["cat", "dog"], 4)
+    picture = next((tmp_path / "images" / "cat").iterdir())
+    (tmp_path / "images" / "cover.png").write_bytes(picture.read_bytes())
+    assert main(["init", str(tmp_path / "a"), "--data", str(tmp_path / "images")]) == 0
+    assert "4 files in 2 classes: cat, dog" in capsys.readouterr().out
+    assert main(["init", str(tmp_path / "b"), "--data", str(tmp_path / "images" / "cat")]) == 2
+    assert "its files lie beside each other; expected a folder for each class" in capsys.readouterr().err
+
+
 def test_data_beside_the_task_is_named_relative_to_it(tmp_path):
     (tmp_path / "p").mkdir()
     path = write_csv(tmp_path / "p" / "d.csv", rows())
