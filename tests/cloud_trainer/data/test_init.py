@@ -142,7 +142,7 @@ def test_pictures_beside_the_classes_are_none(tmp_path, capsys):
     picture = next((tmp_path / "images" / "cat").iterdir())
     (tmp_path / "images" / "cover.png").write_bytes(picture.read_bytes())
     assert main(["init", str(tmp_path / "a"), "--data", str(tmp_path / "images")]) == 0
-    assert "4 files in 2 classes: cat, dog" in capsys.readouterr().out
+    assert "8 files in 2 classes: cat, dog" in capsys.readouterr().out
     assert main(["init", str(tmp_path / "b"), "--data", str(tmp_path / "images" / "cat")]) == 2
     assert "its files lie beside each other; expected a folder for each class" in capsys.readouterr().err
 
