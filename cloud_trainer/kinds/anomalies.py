@@ -2,13 +2,14 @@
 
 Teacher and student learn to tell normal images from made-up anomalies (:mod:`cloud_trainer.augment.anomalies`). The
 answer is not what they say of an image, but how unusually far it lies from normal images of the train split, which
-reaches anomalies that nobody thought of. Two distances make it (Mahalanobis 1936):
+reaches anomalies that nobody thought of. Three distances make it:
 
-1. of its embedding, from the mean one;
-2. of the means over a coarse grid of the picture itself, from the nearest of some typical pictures. How many there are
-   is what makes the validation split's images likeliest.
+1. of its embedding, from the mean one (Mahalanobis 1936);
+2. of the means over a coarse grid of the picture itself, from the nearest of some typical pictures, where normal ones
+   differ little (the same; how many there are is what makes the validation split's images likeliest): small flaws;
+3. of that grid from the nearest of more typical pictures, as it is: what looks like none of them.
 
-What is usual for both, and the threshold, are the validation split's: about one normal image in a hundred is flagged.
+What is usual for each, and the threshold, are the validation split's: about one normal image in a hundred is flagged.
 """
 
 from __future__ import annotations
@@ -48,19 +49,19 @@ BYTES = 1 << 29
 TEACHER_MACS = 20_000_000
 """A teacher is as wide as the task says, or as wide as this allows: large images take long."""
 STRIDE = 2
-EMBEDDING, MOST_EMBEDDING = 64, 74
-"""Numbers that a distance is made of beside those of the grid, at least and at most: with them a manifest has room for
-155."""
+EMBEDDING, MOST_EMBEDDING = 64, 128
+"""Numbers of an embedding, at least and at most: their covariance goes into the manifest."""
 FLAGGED = 0.01
 """Share of the normal validation images that lie beyond the threshold."""
 SHRINK = 0.05
+PICTURE_SHRINK = 0.01
 GRID = 9
-"""Fields a side, whose means make the second distance: no made-up anomaly teaches a network all that a picture shows.
-It raised the AUC of held-out flaws from .95 to .98 (a small student, drilled plates), of digits never seen from .91 to
-.95."""
-TYPICAL, SAMPLES_EACH = (1, 2, 4, 8, 16, 32, 64, 128), 4
-"""How many typical pictures there may be, each of at least so many samples."""
-PICTURE, EMBEDDED, TARGET = "picture_distance", "embedding_distance", "strangeness"
+"""Fields a side: no made-up anomaly teaches a network all that a picture shows."""
+TYPICAL, SAMPLES_EACH = (1, 2, 4, 8, 16, 32, 64), 4
+"""How many typical pictures the second distance may have, each of at least so many samples."""
+MOST_TYPICAL = 128
+"""How many the third one has, of twice as many samples at least."""
+EMBEDDED, PICTURE, NEAREST, TARGET = "embedding_distance", "picture_distance", "nearest_distance", "strangeness"
 
 
 class Strangeness(Struct, frozen=True, tag="strangeness"):
@@ -110,18 +111,18 @@ class ImageAnomaly(Kind):
         found = fit_pipeline(splits.train)
         steps = Pipeline(preprocess=found.preprocess, encode=found.encode)
         normal, held = (run_arrays(steps, part.x[part.y == 0]) for part in (splits.train, splits.validation))
-        distance = _picture_distance(normal, held)
-        count = len(distance.prototypes) or 1
+        distance, nearest = _picture_distance(normal, held), _nearest(normal)
         return Prepared(
             sample_spec(splits.train),
-            msgspec.structs.replace(steps, decode=(distance,)),
+            msgspec.structs.replace(steps, decode=(distance, nearest)),
             1 + len(KINDS),
             "alterations",
             notes=(
                 f"Trained on normal images and {len(KINDS)} kinds of made-up anomalies.",
-                f"A coarse grid of each image is compared with that of the nearest of {count} typical ones."
-                if count > 1
-                else "A coarse grid of each image is compared with the mean one.",
+                (
+                    f"A coarse grid of each image is compared with those of {_count(distance)} typical ones where "
+                    f"normal images differ little, and with those of {_count(nearest)} as it is."
+                ),
             ),
         )
 
@@ -211,26 +212,36 @@ def _network(
 def _picture_distance(normal: NDArray[Any], held: NDArray[Any]) -> AnomalyScore:
     """From the nearest of as many typical pictures as make ``held`` likeliest (ties: the fewest)."""
     tried = [
-        AnomalyScore.fit(normal, source="input", target=PICTURE, shrink=SHRINK, prototypes=count, grid=GRID)
+        AnomalyScore.fit(normal, source="input", target=PICTURE, shrink=PICTURE_SHRINK, prototypes=count, grid=GRID)
         for count in TYPICAL
         if count == 1 or count * SAMPLES_EACH <= len(normal)
     ]
     return min(tried, key=lambda one: _surprise(one, held)) if len(held) else tried[0]
 
 
+def _nearest(normal: NDArray[Any]) -> AnomalyScore:
+    """Plain distance from the nearest of many typical pictures."""
+    count = min(MOST_TYPICAL, max(1, len(normal) // 2))
+    return AnomalyScore.fit(normal, source="input", target=NEAREST, shrink=1.0, prototypes=count, grid=GRID)
+
+
+def _count(distance: AnomalyScore) -> int:
+    return len(distance.prototypes) or 1
+
+
 def _surprise(distance: AnomalyScore, held: NDArray[Any]) -> float:
     """Twice the mean negative log-likelihood under the likeliest of its normal distributions, less a constant."""
     squares = np.square(distance({"input": held})[PICTURE])
     logarithm = float(np.linalg.slogdet(np.array(distance.precision))[1])
-    return float(squares.mean()) - logarithm + 2 * float(np.log(max(len(distance.prototypes), 1)))
+    return float(squares.mean()) - logarithm + 2 * float(np.log(_count(distance)))
 
 
 def _strangeness(prepared: Prepared, model: nn.Module, splits: Splits) -> tuple[Decode, ...]:
-    """Both distances, and how unusual they are together."""
+    """All distances, and how unusual they are together."""
     train, held = (_fields(prepared, model, _normal(part)) for part in (splits.train, splits.validation))
     distances = (*prepared.pipeline.decode, AnomalyScore.fit(train["embedding"], target=EMBEDDED, shrink=SHRINK))
     found = _run(distances, held)
-    return (*distances, JointScore.fit({name: found[name] for name in (PICTURE, EMBEDDED)}, TARGET))
+    return (*distances, JointScore.fit({name: found[name] for name in (PICTURE, NEAREST, EMBEDDED)}, TARGET))
 
 
 def _run(scores: Sequence[Decode], fields: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

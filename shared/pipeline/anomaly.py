@@ -122,7 +122,8 @@ class AnomalyScore(FieldOperation, frozen=True, tag="anomaly_score", dict=True):
 
         ``distance``: mean and covariance, ``shrink`` of it replaced by its mean diagonal, so that the inverse exists
         (Ledoit and Wolf 2004 for the form). With several ``prototypes`` (default: one centre) these are the means of as
-        many groups, found by k-means, and the covariance is that within them. ``neighbours`` (64 unless said): the
+        many groups, found by k-means, and the covariance is that within them; a ``shrink`` of 1 leaves the Euclidean
+        distance. ``neighbours`` (64 unless said): the
         sample nearest to the mean, then always the sample furthest from those chosen (greedy k-centre, Gonzalez 1985).
 
         Raises:
@@ -137,13 +138,13 @@ class AnomalyScore(FieldOperation, frozen=True, tag="anomaly_score", dict=True):
         check_size_of(x.shape[1], prototypes or 1)
         covariance = _shrunk(x, shrink)
         if prototypes is None or prototypes == 1:
-            precision = short(np.linalg.inv(covariance))
+            precision = _inverse(covariance, shrink)
             return cls(method, source, centre=short(x.mean(axis=0)), precision=precision, target=target, grid=grid)
         x = some(x)
-        group = k_means((x - x.mean(axis=0)) @ np.linalg.cholesky(np.linalg.inv(covariance)), prototypes)
+        group = k_means(x - x.mean(axis=0), prototypes)
         means = np.stack([x[group == one].mean(axis=0) for one in range(group.max() + 1)])
-        precision = np.linalg.inv(_shrunk(x - means[group], shrink))
-        return cls(method, source, prototypes=short(means), precision=short(precision), target=target, grid=grid)
+        precision = _inverse(_shrunk(x - means[group], shrink), shrink)
+        return cls(method, source, prototypes=short(means), precision=precision, target=target, grid=grid)
 
 
 def fields_of(pictures: Array, grid: int) -> NDArray[np.float64]:
@@ -190,6 +191,11 @@ def _shrunk(x: NDArray[np.float64], shrink: float) -> NDArray[np.float64]:
     size = len(covariance)
     diagonal = float(np.trace(covariance)) / size or 1.0
     found: NDArray[np.float64] = (1 - shrink) * covariance + shrink * diagonal * np.eye(size)
+    return found
+
+
+def _inverse(covariance: NDArray[np.float64], shrink: float) -> tuple[tuple[float, ...], ...]:
+    found: tuple[tuple[float, ...], ...] = short(np.linalg.inv(covariance)) if shrink < 1 else ()
     return found
 
 

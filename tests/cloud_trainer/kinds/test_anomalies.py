@@ -83,13 +83,13 @@ def test_an_answer_is_the_distance_that_a_device_finds_and_the_threshold_flags_o
     assert joint.target == threshold.source == "strangeness"
 
 
-@pytest.mark.parametrize("sort", ["picture_distance", "embedding_distance"])
-def test_both_distances_speak(learned, sort):
-    """Usual by one of them and far by the other one is strange."""
+@pytest.mark.parametrize("sort", ["picture_distance", "nearest_distance", "embedding_distance"])
+def test_each_distance_speaks(learned, sort):
+    """Usual by two of them and far by the third one is strange."""
     splits, prepared, model = learned
     joint = KIND.finish(CONFIG, prepared, model, splits).decode[-2]
     usual = {name: np.exp([mean, mean]) for name, mean in zip(joint.sources, joint.means, strict=True)}
-    usual[sort][1] *= 3
+    usual[sort][1] *= 4
     near, far = joint(usual)["strangeness"]
     assert near == pytest.approx(0, abs=1e-6)
     assert far > 1
@@ -110,6 +110,17 @@ def test_there_are_as_many_typical_pictures_as_make_the_validation_split_likelie
     assert len(found.prototypes) in expected
     assert bool(found.centre) is (expected == {0})
     assert not anomalies._picture_distance(pictures(groups, n, 1), pictures(groups, 0, 2)).prototypes
+
+
+def test_the_nearest_of_many_typical_pictures_is_found_by_plain_distance():
+    normal = pictures(16, 800, 1)
+    found = anomalies._nearest(normal)
+    assert (len(found.prototypes), found.precision) == (128, ())
+    other = np.random.default_rng(5).normal(0, 1, (20, 8, 8)).astype(np.float32)  # of no kind that was seen
+    near, far = (found({"input": x})["nearest_distance"] for x in (pictures(16, 100, 2), other))
+    assert near.max() < far.min()
+    assert len(anomalies._nearest(normal[:9]).prototypes) == 4
+    assert anomalies._nearest(normal[:3]).centre
 
 
 @pytest.mark.parametrize("colour", [False, True])

@@ -100,6 +100,17 @@ def test_groups_are_told_apart_where_one_centre_sees_nothing() -> None:
     assert four(between)["score"][0] > 2 * four(usual)["score"].max()
 
 
+@pytest.mark.parametrize("prototypes", [None, 5])
+def test_with_all_of_the_covariance_shrunk_away_a_distance_is_the_euclidean_one(prototypes: int | None) -> None:
+    x = embeddings()
+    operation = AnomalyScore.fit(x, shrink=1.0, prototypes=prototypes)
+    assert not operation.precision
+    from_ = np.array(operation.prototypes or [operation.centre])
+    assert len(from_) == (prototypes or 1)
+    expected = np.sqrt(np.square(x[:, None] - from_).sum(axis=2)).min(axis=1)
+    np.testing.assert_allclose(operation({"embedding": x})["score"], expected, rtol=1e-9)
+
+
 @pytest.mark.parametrize("shape", [(12, 14), (1, 12, 14), (12, 14, 3)])
 def test_a_grid_holds_the_means_of_its_fields(shape: tuple[int, ...]) -> None:
     pictures = np.random.default_rng(3).normal(size=(5, *shape))
