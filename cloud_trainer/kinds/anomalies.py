@@ -120,8 +120,8 @@ class ImageAnomaly(Kind):
             notes=(
                 f"Trained on normal images and {len(KINDS)} kinds of made-up anomalies.",
                 (
-                    f"A coarse grid of each image is compared with those of {_count(distance)} typical ones where "
-                    f"normal images differ little, and with those of {_count(nearest)} as it is."
+                    f"A coarse grid of each image is compared with {_typical(distance)} where normal images differ "
+                    f"little, and with {_typical(nearest)} as it is."
                 ),
             ),
         )
@@ -227,6 +227,11 @@ def _nearest(normal: NDArray[Any]) -> AnomalyScore:
 
 def _count(distance: AnomalyScore) -> int:
     return len(distance.prototypes) or 1
+
+
+def _typical(distance: AnomalyScore) -> str:
+    count = _count(distance)
+    return f"that of the nearest of {count} typical ones" if count > 1 else "the mean one"
 
 
 def _surprise(distance: AnomalyScore, held: NDArray[Any]) -> float:
