@@ -9,6 +9,7 @@ import torch
 from cloud_trainer.config import TaskConfig
 from cloud_trainer.fit.precision import multiplies_bf16
 from cloud_trainer.hardware import device, macs_within
+from cloud_trainer.kinds.base import Kind, Prepared
 from cloud_trainer.lesson import Lesson
 from cloud_trainer.models import Architecture, Limits, architecture, bytes_of, custom, fit_to, macs_of
 from cloud_trainer.models.pictures import PictureArchitecture
@@ -22,17 +23,24 @@ SMALL, SMALL_TREES = 64 << 10, 256 << 10  # bytes, where the task sets no limit
 
 def teachers_of(lesson: Lesson) -> tuple[Architecture, ...]:
     """The task's own, the family that it names, or what the kind suggests."""
-    model = lesson.task.model
-    shape, outputs = lesson.input_shape, lesson.prepared.outputs
-    usual = lesson.kind.teachers(lesson.task, lesson.prepared, shape)
-    if model.teacher_factory:
+    task, shape, outputs = lesson.task, lesson.input_shape, lesson.prepared.outputs
+    if task.model.teacher_factory:
         tokens = lesson.data.x.dtype == torch.int64
-        return (custom(model.teacher_factory, shape, outputs, tokens=tokens),) * lesson.task.members
+        return (custom(task.model.teacher_factory, shape, outputs, tokens=tokens),) * task.members
+    return zoo_teachers(task, lesson.kind, lesson.prepared, shape, len(lesson.data))
+
+
+def zoo_teachers(
+    task: TaskConfig, kind: Kind, prepared: Prepared, shape: tuple[int, ...], samples: int
+) -> tuple[Architecture, ...]:
+    """Of the family that the task names, or what the kind suggests, for ``samples`` of ``shape``."""
+    model = task.model
+    usual = kind.teachers(task, prepared, shape)
     if model.teacher != "auto" and usual[0].family != model.teacher:
         sizes = {"width": model.width, "embedding": model.embedding}
-        usual = (architecture(model.teacher, input=shape, outputs=outputs, **sizes),) * lesson.task.members
-    if lesson.kind.sized and not model.teacher_width and isinstance(usual[0], PictureArchitecture):
-        return sized(lesson.task, usual, len(lesson.data))
+        usual = (architecture(model.teacher, input=shape, outputs=prepared.outputs, **sizes),) * task.members
+    if kind.sized and not model.teacher_width and isinstance(usual[0], PictureArchitecture):
+        return sized(task, usual, samples)
     return usual
 
 

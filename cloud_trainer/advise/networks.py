@@ -21,21 +21,21 @@ def counted(task: TaskConfig, shape: Sequence[int], outputs: int, samples: int) 
         from cloud_trainer.kinds import kind_of
         from cloud_trainer.kinds.base import Prepared
         from cloud_trainer.models import macs_of
-        from cloud_trainer.sizing import sized
+        from cloud_trainer.sizing import zoo_teachers
     except ModuleNotFoundError:
         return teachers_of(task, shape, outputs, samples)
     size = encoded(task.kind, tuple(shape))
     if size is None:
         return teachers_of(task, shape, outputs, samples)
     answer = "scores" if task.kind == "recommendation" else "logits"
-    kind = kind_of(task.kind)
-    teachers = kind.teachers(task, Prepared(SampleSpec("float32", ()), Pipeline(), outputs, answer), size)
-    if kind.sized and not task.model.teacher_width:
-        teachers = sized(task, teachers, samples)
+    prepared = Prepared(SampleSpec("float32", ()), Pipeline(), outputs, answer)
+    teachers = zoo_teachers(task, kind_of(task.kind), prepared, size, samples)
     with torch.device("meta"):
         params = sum(one.numel() for teacher in teachers for one in teacher.network().parameters())
     labels = " and ".join(f"{count} {name}" for name, count in Counter(one.label for one in teachers).items())
-    told = f"counted in the trainer's usual {labels} for {'x'.join(map(str, shape)) or 'text'}"
+    told = f"counted in the trainer's {labels} for {'x'.join(map(str, shape)) or 'text'}"
+    if task.model.teacher_factory:
+        told += "; model.teacher_factory is not called, see --macs"
     return Network(float(sum(map(macs_of, teachers))), float(params), told)
 
 

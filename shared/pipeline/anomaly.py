@@ -62,8 +62,11 @@ class AnomalyScore(FieldOperation, frozen=True, tag="anomaly_score", dict=True):
             )
         check_size(self, len(self.centre) + sum(len(row) for row in (*self.precision, *self.prototypes)))
         if self.precision and self.prototypes:
+            precision = np.array(self.precision)
+            if not np.allclose(precision, precision.T):
+                raise ValueError("anomaly_score: precision is not symmetric")
             try:
-                np.linalg.cholesky(np.array(self.precision))
+                np.linalg.cholesky(precision)
             except np.linalg.LinAlgError:
                 raise ValueError("anomaly_score: precision is not positive definite") from None
 

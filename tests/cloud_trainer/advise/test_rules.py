@@ -8,6 +8,7 @@ from cloud_trainer.advise.networks import counted
 from cloud_trainer.advise.rules import RULES, layers, student_of, teachers_of, window
 from cloud_trainer.advise.workload import Network
 from cloud_trainer.config import KINDS, DataConfig, ModelConfig, TaskConfig
+from cloud_trainer.room import teacher_room
 
 SHAPES = {"image": (32, 32, 1), "tabul": (10,), "serie": (128, 3), "forec": (48, 4), "audio": (16000,)}
 
@@ -53,12 +54,22 @@ def test_counted_are_the_teachers_that_a_training_takes():
     pytest.importorskip("torch")
     digits = counted(task("image-classification"), (8, 8), 10, 900)
     assert digits.macs == 7_926_688
-    assert digits.how == "counted in the trainer's usual 2 resnet-w117 for 8x8"
+    assert digits.how == "counted in the trainer's 2 resnet-w117 for 8x8"
     texts = counted(task("text-classification"), (), 2, 3000)
     assert texts.macs == pytest.approx(2_121_856, rel=0.01)
     three = counted(task("text-classification", ensemble=3), (), 2, 3000)
     assert three.macs == 1.5 * texts.macs
     assert counted(task("image-classification", teacher_width=32), (28, 28), 10, 900).macs == 14_087_616
+    other = counted(task("image-classification", teacher="mobilenet"), (28, 28), 10, 900)
+    assert other.how.startswith("counted in the trainer's 2 mobilenet-")
+    own = counted(task("image-classification", teacher_factory="mine:network"), (28, 28), 10, 900)
+    assert own.how.endswith("; model.teacher_factory is not called, see --macs")
+
+
+@pytest.mark.parametrize("samples", [100, 20_000, 10**9])
+def test_teachers_of_images_are_of_use_however_many_there_are(samples):
+    assert 8_000_000 <= teacher_room(task("image-classification"), samples, 28 * 28) <= 28 * 28 * 75_000
+    assert teacher_room(task("image-classification"), samples, 64) == 8_000_000
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -142,6 +142,7 @@ def test_a_grid_sees_a_spot(shape: tuple[int, ...]) -> None:
         '{"method": "distance", "prototypes": [[1, 2], [1]]}',
         '{"method": "distance", "prototypes": [[1, 2]], "precision": [[1, 0]]}',
         '{"method": "distance", "prototypes": [[1, 2]], "precision": [[1, 2], [2, 1]]}',
+        '{"method": "distance", "prototypes": [[1, 2]], "precision": [[1, 0.5], [0, 1]]}',
         '{"method": "distance", "prototypes": [[1, 2]], "k": 2}',
         '{"method": "distance", "prototypes": [[]]}',
         '{"method": "neighbours"}',
