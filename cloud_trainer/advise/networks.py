@@ -14,7 +14,8 @@ from shared.pipeline.spec import Pipeline
 
 def counted(task: TaskConfig, shape: Sequence[int], outputs: int, samples: int) -> Network:
     """As :func:`~cloud_trainer.advise.rules.teachers_of`, but MACs and parameters are counted in the teachers that the
-    trainer would take; by the rule where torch is not installed, or a forecast's features are not known."""
+    trainer would take; by the rule, which knows no families, where torch is not installed, and for forecasts, whose
+    features are not known."""
     try:
         import torch
 
