@@ -2,7 +2,8 @@
 
 The teachers are the trainer's usual ones, all of them together: counted in their layers where torch is installed
 (:mod:`cloud_trainer.advise.networks`), else by a sum over the layers of plain networks of their size: within a factor
-of two for small samples, far off for large images of teachers whose width is said. The student has ``model.mac_share`` of that, or less where ``model.max_macs`` says so.
+of two for small samples, far off for large images of teachers whose width is said. The student has
+``model.mac_share`` of that, or less where ``model.max_macs`` says so.
 """
 
 from __future__ import annotations

@@ -44,8 +44,10 @@ class JointScore(FieldOperation, frozen=True, tag="joint_score"):
 
     @classmethod
     def fit(cls, scores: Mapping[str, Array], target: str = "score") -> Self:
-        """Learn from good data's scores, each (n,). A standard deviation of exactly 0 becomes a spread of 1; one that is
-        rounding errors alone stays as it is, and makes scores that mean nothing.
+        """Learn from good data's scores, each (n,).
+
+        A standard deviation of exactly 0 becomes a spread of 1; one that is rounding errors alone stays as it is, and
+        makes scores that mean nothing.
 
         Raises:
             ValueError: no scores.
