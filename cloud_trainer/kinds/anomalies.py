@@ -35,19 +35,14 @@ from cloud_trainer.kinds.base import Augment, Kind, Prepared
 from cloud_trainer.kinds.images import channels_last
 from cloud_trainer.models import Architecture, DsCnn, Limits, MobileNet, ResNet, fit_to
 from cloud_trainer.objectives import Classes, Objective
+from cloud_trainer.room import ANOMALY_MACS, anomaly_samples
 from shared.errors import TrainingError
+from shared.pipeline.anomaly import fields_of
 from shared.pipeline.bind import run_arrays
 from shared.pipeline.decode import AnomalyScore, JointScore, Threshold
 from shared.pipeline.postprocess import Value
 from shared.pipeline.spec import Decode, Pipeline
 
-COPIES, LEAST_SAMPLES, SAMPLES = 16, 4000, 16_000
-"""Made-up anomalies for each normal image, within bounds for all samples: what the network sees only once or twice
-teaches it more than what it sees often."""
-BYTES = 1 << 29
-"""Of all encoded samples, at most."""
-TEACHER_MACS = 20_000_000
-"""A teacher is as wide as the task says, or as wide as this allows: large images take long."""
 STRIDE = 2
 EMBEDDING, MOST_EMBEDDING = 64, 128
 """Numbers of an embedding, at least and at most: their covariance goes into the manifest."""
@@ -110,7 +105,9 @@ class ImageAnomaly(Kind):
         del task
         found = fit_pipeline(splits.train)
         steps = Pipeline(preprocess=found.preprocess, encode=found.encode)
-        normal, held = (run_arrays(steps, part.x[part.y == 0]) for part in (splits.train, splits.validation))
+        normal, held = (
+            fields_of(run_arrays(steps, part.x[part.y == 0]), GRID) for part in (splits.train, splits.validation)
+        )
         distance, nearest = _picture_distance(normal, held), _nearest(normal)
         return Prepared(
             sample_spec(splits.train),
@@ -146,8 +143,7 @@ class ImageAnomaly(Kind):
         del task, prepared
         normal = part.x[part.y == 0]
         rng = np.random.default_rng([seed, 5])
-        wanted = int(np.clip(2 * COPIES * len(normal), LEAST_SAMPLES, SAMPLES))
-        half = max(1, min(wanted, BYTES // (4 * normal[0].size)) // 2)
+        half = anomaly_samples(len(normal), normal[0].size) // 2
         whole = np.resize(rng.permutation(len(normal)), half)
         altered, kinds = alter(normal[np.resize(rng.permutation(len(normal)), half)], rng)
         return np.concatenate([normal[whole], altered]), np.concatenate([np.zeros(half, np.int64), kinds])
@@ -155,7 +151,7 @@ class ImageAnomaly(Kind):
     def teachers(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
         """Residual networks of ``teacher_width``, or what time allows."""
         widest = _network(ResNet, task, prepared, input_shape).with_width(task.model.width)
-        within = fit_to(widest, Limits(macs=TEACHER_MACS), most=task.model.width)
+        within = fit_to(widest, Limits(macs=ANOMALY_MACS), most=task.model.width)
         return (within or widest.with_width(1),) * task.members
 
     def students(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
@@ -209,20 +205,23 @@ def _network(
     )
 
 
-def _picture_distance(normal: NDArray[Any], held: NDArray[Any]) -> AnomalyScore:
-    """From the nearest of as many typical pictures as make ``held`` likeliest (ties: the fewest)."""
+def _picture_distance(normal: NDArray[np.float64], held: NDArray[np.float64]) -> AnomalyScore:
+    """From the nearest of as many typical pictures as make ``held`` likeliest (ties: the fewest); of both the fields
+    of the grid are given."""
     tried = [
-        AnomalyScore.fit(normal, source="input", target=PICTURE, shrink=PICTURE_SHRINK, prototypes=count, grid=GRID)
+        AnomalyScore.fit(normal, source="input", target=PICTURE, shrink=PICTURE_SHRINK, prototypes=count)
         for count in TYPICAL
         if count == 1 or count * SAMPLES_EACH <= len(normal)
     ]
-    return min(tried, key=lambda one: _surprise(one, held)) if len(held) else tried[0]
+    best = min(tried, key=lambda one: _surprise(one, held)) if len(held) else tried[0]
+    return msgspec.structs.replace(best, grid=GRID)
 
 
-def _nearest(normal: NDArray[Any]) -> AnomalyScore:
-    """Plain distance from the nearest of many typical pictures."""
+def _nearest(normal: NDArray[np.float64]) -> AnomalyScore:
+    """Plain distance from the nearest of many typical pictures, of which the fields of the grid are given."""
     count = min(MOST_TYPICAL, max(1, len(normal) // 2))
-    return AnomalyScore.fit(normal, source="input", target=NEAREST, shrink=1.0, prototypes=count, grid=GRID)
+    found = AnomalyScore.fit(normal, source="input", target=NEAREST, shrink=1.0, prototypes=count)
+    return msgspec.structs.replace(found, grid=GRID)
 
 
 def _count(distance: AnomalyScore) -> int:
@@ -234,7 +233,7 @@ def _typical(distance: AnomalyScore) -> str:
     return f"that of the nearest of {count} typical ones" if count > 1 else "the mean one"
 
 
-def _surprise(distance: AnomalyScore, held: NDArray[Any]) -> float:
+def _surprise(distance: AnomalyScore, held: NDArray[np.float64]) -> float:
     """Twice the mean negative log-likelihood under the likeliest of its normal distributions, less a constant."""
     squares = np.square(distance({"input": held})[PICTURE])
     logarithm = float(np.linalg.slogdet(np.array(distance.precision))[1])

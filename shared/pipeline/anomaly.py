@@ -25,6 +25,10 @@ from shared.pipeline.clusters import k_means, some, spread
 
 Method = Literal["reconstruction", "distance", "neighbours"]
 PROTOTYPES = 256
+NARROWEST = 1e-6
+"""Of the variance of all samples: no group is taken for narrower, as one of equal samples would be."""
+CHUNK = 1024
+ROUNDING = 1e-5
 
 
 class AnomalyScore(FieldOperation, frozen=True, tag="anomaly_score", dict=True):
@@ -61,14 +65,8 @@ class AnomalyScore(FieldOperation, frozen=True, tag="anomaly_score", dict=True):
                 f"{len(self.precision[0]) if self.precision else 0}) must have one length; found {sorted(sizes)}"
             )
         check_size(self, len(self.centre) + sum(len(row) for row in (*self.precision, *self.prototypes)))
-        if self.precision and self.prototypes:
-            precision = np.array(self.precision)
-            if not np.allclose(precision, precision.T):
-                raise ValueError("anomaly_score: precision is not symmetric")
-            try:
-                np.linalg.cholesky(precision)
-            except np.linalg.LinAlgError:
-                raise ValueError("anomaly_score: precision is not positive definite") from None
+        if self.precision:
+            _check_precision(np.array(self.precision), strictly=bool(self.prototypes))
 
     @property
     def needs_input(self) -> bool:  # type: ignore[override]
@@ -126,33 +124,36 @@ class AnomalyScore(FieldOperation, frozen=True, tag="anomaly_score", dict=True):
         ``distance``: mean and covariance, ``shrink`` of it replaced by its mean diagonal, so that the inverse exists
         (Ledoit and Wolf 2004 for the form). With several ``prototypes`` (default: one centre) these are the means of as
         many groups, found by k-means, and the covariance is that within them; a ``shrink`` of 1 leaves the Euclidean
-        distance. ``neighbours`` (64 unless said): the
-        sample nearest to the mean, then always the sample furthest from those chosen (greedy k-centre, Gonzalez 1985).
+        distance. ``neighbours`` (64 unless said): the sample nearest to the mean, then always the sample furthest from
+        those chosen (greedy k-centre, Gonzalez 1985).
 
         Raises:
-            ValueError: fewer than two samples, or a result that would make a manifest too large.
+            ValueError: fewer than two samples, ``prototypes`` that are not 1 to 256, or a result that would make a
+                manifest too large.
         """
+        if prototypes is not None and not 1 <= prototypes <= PROTOTYPES:
+            raise ValueError(f"anomaly_score: {prototypes} prototypes; expected 1 to {PROTOTYPES}")
         x = fields_of(values, grid) if grid else _flat(np.asarray(values))
         if len(x) < 2:
             raise ValueError(f"anomaly_score: {len(x)} samples to learn from; at least 2 are needed")
         if method == "neighbours":
-            chosen = short(x[spread(x, min(prototypes or 64, PROTOTYPES))])
+            chosen = short(x[spread(x, prototypes or 64)])
             return cls(method, source, prototypes=chosen, k=k, target=target, grid=grid)
         check_size_of(x.shape[1], prototypes or 1)
-        covariance = _shrunk(x, shrink)
         if prototypes is None or prototypes == 1:
-            precision = _inverse(covariance, shrink)
+            precision = _inverse(_shrunk(x, shrink), shrink)
             return cls(method, source, centre=short(x.mean(axis=0)), precision=precision, target=target, grid=grid)
         x = some(x)
         group = k_means(x - x.mean(axis=0), prototypes)
         means = np.stack([x[group == one].mean(axis=0) for one in range(group.max() + 1)])
-        precision = _inverse(_shrunk(x - means[group], shrink), shrink)
+        least = NARROWEST * float(np.var(x, axis=0).mean())
+        precision = _inverse(_shrunk(x - means[group], shrink, least), shrink)
         return cls(method, source, prototypes=short(means), precision=precision, target=target, grid=grid)
 
 
 def fields_of(pictures: Array, grid: int) -> NDArray[np.float64]:
     """(n, H, W), (n, 1, H, W) or (n, H, W, C) -> (n, fields): means over ``grid`` x ``grid`` fields, row by row; of a
-    side with fewer pixels each is a field.
+    side with fewer pixels each is a field. (n, 1, W, C) is taken for (n, 1, H, W).
 
     >>> fields_of(np.arange(16.0).reshape(1, 4, 4), 2).tolist()
     [[2.5, 4.5, 10.5, 12.5]]
@@ -161,6 +162,11 @@ def fields_of(pictures: Array, grid: int) -> NDArray[np.float64]:
         raise ValueError(
             f"anomaly_score: a grid needs pictures (n, H, W), (n, 1, H, W) or (n, H, W, C), not {pictures.shape}"
         )
+    starts = range(0, max(len(pictures), 1), CHUNK)  # one float64 copy of all pictures would be large
+    return np.concatenate([_fields_of(pictures[start : start + CHUNK], grid) for start in starts])
+
+
+def _fields_of(pictures: Array, grid: int) -> NDArray[np.float64]:
     x = np.asarray(pictures, np.float64)
     if x.ndim == 4:
         x = x[:, 0] if x.shape[1] == 1 else np.ascontiguousarray(x).sum(axis=-1) / x.shape[-1]
@@ -189,10 +195,27 @@ def check_size_of(size: int, prototypes: int = 1) -> None:
         )
 
 
-def _shrunk(x: NDArray[np.float64], shrink: float) -> NDArray[np.float64]:
+def _check_precision(precision: NDArray[np.float64], *, strictly: bool) -> None:
+    """Of a covariance it is symmetric and positive definite, but for rounding; ``strictly``, as a square root of it is
+    wanted.
+
+    Raises:
+        ValueError: it is not.
+    """
+    size = float(np.abs(precision).max())
+    if not np.isfinite(size) or np.abs(precision - precision.T).max() > ROUNDING * size:
+        raise ValueError("anomaly_score: precision is not symmetric")
+    least = 0.0 if strictly else -ROUNDING * size * len(precision)
+    lowest = float(np.linalg.eigvalsh(precision)[0])
+    if lowest < least or (strictly and not lowest > 0):
+        raise ValueError(f"anomaly_score: precision is not positive definite: it has an eigenvalue of {lowest:.3g}")
+
+
+def _shrunk(x: NDArray[np.float64], shrink: float, least: float = 0.0) -> NDArray[np.float64]:
+    """The covariance of ``x``, partly its mean diagonal, which is taken for ``least`` at least."""
     covariance = np.atleast_2d(np.cov(x, rowvar=False, bias=True))
     size = len(covariance)
-    diagonal = float(np.trace(covariance)) / size or 1.0
+    diagonal = max(float(np.trace(covariance)) / size, least) or 1.0
     found: NDArray[np.float64] = (1 - shrink) * covariance + shrink * diagonal * np.eye(size)
     return found
 

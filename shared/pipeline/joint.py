@@ -11,52 +11,69 @@ from numpy.typing import NDArray
 
 from shared.pipeline.base import Array, FieldOperation, Fields, short, singles
 
-LEAST = 1e-12
-"""Scores below count as this much."""
+LEAST, LOWEST = 1e-6, -3.0
+"""Scores below count as this much, and standardized ones as that much: how *un*strange a sample is by one score shall
+not outweigh what another one says."""
+LEAST_SPREAD = 0.01
+"""Less would be rounding errors: a change by one in a hundred is one spread at least."""
+REPEATED = 1e-3
+"""A score below this share of high ones is that of a sample which the score has seen before."""
 
 
 class JointScore(FieldOperation, frozen=True, tag="joint_score"):
-    """How far a sample's scores ``sources``, each (n,), lie above usual: the mean over them of (ln s - mean) / spread,
-    which is about 0 for good data, and 3 where each score is as seldom as three standard deviations.
+    """How far a sample's scores ``sources``, each (n,) and not negative, lie above usual: the mean over them of
+    (ln s - usual) / spread, each at least -3. About 0 for good data, and 3 where each score is as seldom as three
+    standard deviations.
 
     A sum of standardised logarithms needs no score to be of another's size, and all of them may speak: Fisher (1925)
     adds the logarithms of p-values for the same reason.
     """
 
     sources: Annotated[tuple[str, ...], Meta(min_length=1, max_length=16)]
-    means: tuple[float, ...]
+    usual: tuple[float, ...]
     spreads: tuple[Annotated[float, Meta(gt=0)], ...]
     target: str = "score"
 
     def __post_init__(self) -> None:
-        if not len(self.sources) == len(self.means) == len(self.spreads):
+        if not len(self.sources) == len(self.usual) == len(self.spreads):
             raise ValueError(
-                f"joint_score: {len(self.sources)} sources, {len(self.means)} means and {len(self.spreads)} spreads; "
-                "each source needs one of both"
+                f"joint_score: {len(self.sources)} sources, {len(self.usual)} usual values and {len(self.spreads)} "
+                "spreads; each source needs one of both"
             )
 
     def apply(self, fields: Mapping[str, Array]) -> Fields:
         """Sets ``target`` (n,) float64."""
         total: NDArray[np.float64] | float = 0.0
-        for name, mean, spread in zip(self.sources, self.means, self.spreads, strict=True):
-            total = total + (_log(singles(self, fields, name)) - mean) / spread
+        for name, usual, spread in zip(self.sources, self.usual, self.spreads, strict=True):
+            total = total + np.maximum((_log(singles(self, fields, name)) - usual) / spread, LOWEST)
         return {self.target: np.asarray(total / len(self.sources))}
 
     @classmethod
     def fit(cls, scores: Mapping[str, Array], target: str = "score") -> Self:
-        """Learn from good data's scores, each (n,).
-
-        A standard deviation of exactly 0 becomes a spread of 1; one that is rounding errors alone stays as it is, and
-        makes scores that mean nothing.
+        """Learn from good data's scores, each (n,): ``usual`` is the median of the logarithms, ``spreads`` the root
+        mean square of how far those above it lie from it, at least 0.01. Low scores, such as those of samples that
+        repeat others, widen nothing; scores of nearly nothing are left out where there are others.
 
         Raises:
-            ValueError: no scores.
+            ValueError: no scores, or some that are no numbers.
+
+        >>> JointScore.fit({"a": np.exp([-9.0, 1.0, 1.0, 1.5])}).spreads[0] < 0.5
+        True
         """
         if not scores or any(not np.size(values) for values in scores.values()):
             raise ValueError("joint_score: no scores to learn from; at least one sample is needed")
-        logs = [_log(np.asarray(values, np.float64)) for values in scores.values()]
-        spreads = [float(values.std()) or 1.0 for values in logs]
-        return cls(tuple(scores), short(np.array([v.mean() for v in logs])), short(np.array(spreads)), target)
+        found = [_usual(np.asarray(values, np.float64)) for values in scores.values()]
+        usual, spreads = np.array(found).T
+        return cls(tuple(scores), short(usual), short(spreads), target)
+
+
+def _usual(scores: NDArray[np.float64]) -> tuple[float, float]:
+    if not np.isfinite(scores).all():
+        raise ValueError("joint_score: scores to learn from must be finite")
+    logs = _log(scores[scores >= REPEATED * np.quantile(scores, 0.9)])
+    median = float(np.median(logs))
+    above = logs[logs >= median] - median
+    return median, max(float(np.sqrt(np.square(above).mean())), LEAST_SPREAD)
 
 
 def _log(scores: NDArray[np.float64]) -> NDArray[np.float64]:

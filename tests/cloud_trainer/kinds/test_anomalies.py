@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from cloud_trainer import metrics
+from cloud_trainer import metrics, room
 from cloud_trainer.config import ModelConfig
 from cloud_trainer.data import Dataset, Splits
 from cloud_trainer.fit import Encoded, Plan, train
@@ -45,8 +45,8 @@ def learned():
     """A small network that learned from few made-up anomalies, and what it was prepared with."""
     splits = parts()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(anomalies, "LEAST_SAMPLES", 600)
-        patch.setattr(anomalies, "SAMPLES", 600)
+        patch.setattr(room, "LEAST_ANOMALY_SAMPLES", 600)
+        patch.setattr(room, "MOST_ANOMALY_SAMPLES", 600)
         prepared = KIND.prepare(CONFIG, splits)
         data, validation = (
             Encoded.of(prepared.encode(x), y)
@@ -88,7 +88,7 @@ def test_each_distance_speaks(learned, sort):
     """Usual by two of them and far by the third one is strange."""
     splits, prepared, model = learned
     joint = KIND.finish(CONFIG, prepared, model, splits).decode[-2]
-    usual = {name: np.exp([mean, mean]) for name, mean in zip(joint.sources, joint.means, strict=True)}
+    usual = {name: np.exp([middle, middle]) for name, middle in zip(joint.sources, joint.usual, strict=True)}
     usual[sort][1] *= 4
     near, far = joint(usual)["strangeness"]
     assert near == pytest.approx(0, abs=1e-6)
@@ -96,10 +96,10 @@ def test_each_distance_speaks(learned, sort):
 
 
 def pictures(groups: int, n: int, seed: int) -> np.ndarray:
-    """(n, 8, 8): one of ``groups`` fixed pictures each, with noise."""
+    """(n, 64): the fields of one of ``groups`` fixed pictures each, with noise."""
     kinds = np.random.default_rng(0).normal(0, 1, (groups, 8, 8))
     random = np.random.default_rng(seed)
-    return (kinds[random.integers(0, groups, n)] + random.normal(0, 0.3, (n, 8, 8))).astype(np.float32)
+    return (kinds[random.integers(0, groups, n)] + random.normal(0, 0.3, (n, 8, 8))).reshape(n, 64)
 
 
 @pytest.mark.parametrize(
@@ -116,17 +116,44 @@ def test_the_nearest_of_many_typical_pictures_is_found_by_plain_distance():
     normal = pictures(16, 800, 1)
     found = anomalies._nearest(normal)
     assert (len(found.prototypes), found.precision) == (128, ())
-    other = np.random.default_rng(5).normal(0, 1, (20, 8, 8)).astype(np.float32)  # of no kind that was seen
-    near, far = (found({"input": x})["nearest_distance"] for x in (pictures(16, 100, 2), other))
+    other = np.random.default_rng(5).normal(0, 1, (20, 8, 8))  # of no kind that was seen
+    seen = pictures(16, 100, 2).reshape(100, 8, 8)
+    near, far = (found({"input": x.astype(np.float32)})["nearest_distance"] for x in (seen, other))
     assert near.max() < far.min()
     assert len(anomalies._nearest(normal[:9]).prototypes) == 4
     assert anomalies._nearest(normal[:3]).centre
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+@pytest.mark.parametrize("share", [0.05, 0.2])
+def test_pictures_that_repeat_others_do_not_hide_a_flaw(share, noise):
+    """Of a camera at rest, say; what the grid distances then see is not less than without."""
+
+    def found(share):
+        random = np.random.default_rng(5)
+        base = random.normal(size=(16, 16))
+        rest = base + random.normal(0, 0.3, (16, 16))
+        many = {"train": 600, "held": 120, "test": 600}
+        x = {name: base + random.normal(0, 0.3, (n, 16, 16)) for name, n in many.items()}
+        for name in ("train", "held"):
+            count = round(share * many[name])
+            x[name][:count] = rest + random.normal(0, noise, (count, 16, 16))
+        x["test"][300:, 4:8, 4:8] += 0.35
+        fields = {name: anomalies.fields_of(pictures, anomalies.GRID) for name, pictures in x.items()}
+        distances = (anomalies._picture_distance(fields["train"], fields["held"]), anomalies._nearest(fields["train"]))
+        blind = {name: random.lognormal(2, 0.2, n) for name, n in many.items()}  # of a network that sees nothing
+        usual = anomalies._run(distances, {"input": x["held"], "blind": blind["held"]})
+        joint = JointScore.fit({name: usual[name] for name in (*(one.target for one in distances), "blind")})
+        answer = anomalies._run((*distances, joint), {"input": x["test"], "blind": blind["test"]})["score"]
+        return metrics.auc(answer, np.arange(600) >= 300)
+
+    assert found(share) > found(0.0) - 0.05
+
+
 @pytest.mark.parametrize("colour", [False, True])
 @pytest.mark.parametrize("count", [1, 2, 60])
 def test_half_of_the_examples_are_normal_however_few_there_are(colour, count, monkeypatch):
-    monkeypatch.setattr(anomalies, "LEAST_SAMPLES", 100)
+    monkeypatch.setattr(room, "LEAST_ANOMALY_SAMPLES", 100)
     splits = parts(colour=colour)
     prepared = KIND.prepare(CONFIG, splits)
     x, y = KIND.examples(CONFIG, prepared, splits.train.take(np.arange(count)), 0)
@@ -141,7 +168,7 @@ def test_half_of_the_examples_are_normal_however_few_there_are(colour, count, mo
 def test_examples_keep_within_memory(monkeypatch):
     splits = parts()
     prepared = KIND.prepare(CONFIG, splits)
-    monkeypatch.setattr(anomalies, "BYTES", 100 * 4 * 16 * 16)
+    monkeypatch.setattr(room, "ANOMALY_BYTES", 100 * 4 * 16 * 16)
     assert len(KIND.examples(CONFIG, prepared, splits.train, 0)[0]) == 100
 
 
@@ -152,7 +179,7 @@ def test_a_teacher_of_large_images_is_narrower():
     assert len(small) == len(large) == 2
     assert small[0].width == 32
     assert large[0].width < 32
-    assert macs_of(large[0]) <= anomalies.TEACHER_MACS
+    assert macs_of(large[0]) <= room.ANOMALY_MACS
 
 
 def test_a_network_without_an_embedding_is_refused():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from shared.manifest import MANIFEST_MAX_BYTES
+from shared.pipeline import anomaly, clusters
 from shared.pipeline.anomaly import AnomalyScore, fields_of
 from shared.pipeline.decode import Argmax
 from shared.pipeline.spec import Pipeline, pipeline_needs_input, pipeline_takes_missing
@@ -143,6 +144,11 @@ def test_a_grid_sees_a_spot(shape: tuple[int, ...]) -> None:
         '{"method": "distance", "prototypes": [[1, 2]], "precision": [[1, 0]]}',
         '{"method": "distance", "prototypes": [[1, 2]], "precision": [[1, 2], [2, 1]]}',
         '{"method": "distance", "prototypes": [[1, 2]], "precision": [[1, 0.5], [0, 1]]}',
+        '{"method": "distance", "centre": [1, 2], "precision": [[1, 0.5], [0, 1]]}',
+        '{"method": "distance", "centre": [1, 2], "precision": [[1e-9, 0], [5e-10, 1e-9]]}',
+        '{"method": "distance", "centre": [1, 2], "precision": [[-1, 0], [0, -1]]}',
+        '{"method": "distance", "centre": [1, 2], "precision": [[1, 2], [2, 1]]}',
+        '{"method": "distance", "prototypes": [[1, 2]], "precision": [[1, 1], [1, 1]]}',
         '{"method": "distance", "prototypes": [[1, 2]], "k": 2}',
         '{"method": "distance", "prototypes": [[]]}',
         '{"method": "neighbours"}',
@@ -154,6 +160,44 @@ def test_a_grid_sees_a_spot(shape: tuple[int, ...]) -> None:
 def test_an_anomaly_score_without_what_it_needs_is_refused(text: str) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(text.replace("{", '{"op": "anomaly_score", ', 1), type=AnomalyScore)
+
+
+def test_a_centres_precision_may_be_singular_but_for_rounding() -> None:
+    plane = (1.0, 1.0)
+    operation = AnomalyScore("distance", centre=(0.0, 0.0), precision=(plane, (1.0, 1.0 - 1e-7)))
+    assert operation({"embedding": np.array([[1.0, -1.0], [1.0, 1.0]])})["score"] == pytest.approx([0, 2], abs=1e-3)
+
+
+@pytest.mark.parametrize("method", ["distance", "neighbours"])
+@pytest.mark.parametrize("count", [-3, 0, 257])
+def test_a_number_of_prototypes_that_makes_no_sense_is_refused(method: str, count: int) -> None:
+    with pytest.raises(ValueError, match="expected 1 to 256"):
+        AnomalyScore.fit(embeddings(600), method, prototypes=count)
+
+
+@pytest.mark.parametrize("repeats", [1, 40])
+def test_groups_of_equal_samples_are_not_taken_for_infinitely_narrow(repeats: int) -> None:
+    few = np.random.default_rng(0).normal(size=(5, 4)) / 3
+    operation = AnomalyScore.fit(np.repeat(few, repeats, axis=0), prototypes=5)
+    found = operation({"embedding": np.concatenate([few, few * (1 + 1e-7), few + 1.0])})["score"]
+    assert found[:10].max() < 1e-2 < found[10:].min() < 1e5
+
+
+def test_fields_are_the_same_however_many_pictures_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(0).normal(size=(50, 17, 13, 3)).astype(np.float32)
+    whole = fields_of(x, 5)
+    monkeypatch.setattr(anomaly, "CHUNK", 7)
+    np.testing.assert_array_equal(fields_of(x, 5), whole)
+    assert fields_of(x[:0], 5).shape == (0, 25)
+
+
+def test_k_means_sees_some_of_very_many_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "MOST_ROWS", 40)
+    x = np.repeat(np.arange(1000.0), 2).reshape(1000, 2)
+    found = np.array(AnomalyScore.fit(x, shrink=1.0, prototypes=40).prototypes)
+    assert len(np.unique(found)) == 40  # each of the forty rows that were drawn
+    assert not found[:, 0].max() < 900  # from all of them
+    assert (found % 1 == 0).all()
 
 
 def test_the_largest_anomaly_scores_leave_the_manifest_below_its_limit() -> None:

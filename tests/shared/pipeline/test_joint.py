@@ -15,9 +15,9 @@ def test_good_data_have_a_joint_score_of_about_nothing_whatever_the_sizes_of_the
     scores = {"a": RANDOM.lognormal(5, 0.2, 2000), "b": RANDOM.lognormal(-3, 2.0, 2000)}
     operation = JointScore.fit(scores, "strangeness")
     found = operation(scores)["strangeness"]
-    assert abs(found.mean()) < 1e-5
-    assert found.std() == pytest.approx(np.sqrt(0.5), rel=0.05)  # two that know nothing of each other
-    np.testing.assert_allclose(operation.means, (5, -3), atol=0.2)
+    assert abs(found.mean()) < 0.05
+    assert found.std() == pytest.approx(np.sqrt(0.5), rel=0.1)  # two that know nothing of each other
+    np.testing.assert_allclose(operation.usual, (5, -3), atol=0.2)
     np.testing.assert_allclose(operation.spreads, (0.2, 2.0), rtol=0.1)
     far = operation({"a": np.exp([5 + 3 * 0.2]), "b": np.exp([-3 + 3 * 2.0])})["strangeness"]
     assert far[0] == pytest.approx(3, abs=0.3)
@@ -29,22 +29,62 @@ def test_each_score_may_speak() -> None:
     assert (usual, one, both) == pytest.approx((0.0, 1.0, 2.0))
 
 
-def test_scores_of_zero_and_scores_that_never_change_are_finite() -> None:
-    operation = JointScore.fit({"a": np.full(5, 2.0), "b": np.array([0.0, 1.0, 2.0, 3.0, 4.0])})
-    assert operation.spreads[0] == 1.0
-    assert np.isfinite(operation({"a": np.zeros(2), "b": np.zeros(2)})["score"]).all()
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e6])
+def test_scores_that_never_change_have_no_spread_made_of_rounding_errors(scale: float) -> None:
+    for value in np.append(RANDOM.lognormal(1, 1, 200), 6.394471928799867) * scale:
+        operation = JointScore.fit({"a": np.full(119, value)})
+        assert operation.spreads == (0.01,)
+        assert abs(operation({"a": np.array([value * (1 + 1e-6)])})["score"][0]) < 0.01
+    assert operation({"a": np.array([2 * value])})["score"][0] == pytest.approx(
+        100 * np.log(max(2 * value, 1e-6) / max(value, 1e-6)), rel=1e-3, abs=1e-3
+    )
+
+
+def test_scores_of_zero_and_of_no_number_do_what_they_can() -> None:
+    operation = JointScore.fit({"a": np.zeros(5), "b": np.array([0.0, 1.0, 2.0, 3.0, 4.0])})
+    assert operation({"a": np.zeros(1), "b": np.zeros(1)})["score"][0] == pytest.approx(-1.5, abs=1e-3)
     assert np.isnan(operation({"a": np.full(1, np.nan), "b": np.ones(1)})["score"]).all()
+    alone = JointScore.fit({"a": np.array([2.0])})
+    assert alone({"a": np.array([2.0])})["score"][0] == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.4, 0.7])
+@pytest.mark.parametrize("least", [0.0, 1e-9])
+def test_samples_that_repeat_others_widen_nothing(share: float, least: float) -> None:
+    scores = RANDOM.lognormal(2, 0.3, 1000)
+    plain = JointScore.fit({"a": scores})
+    scores[: round(share * 1000)] = least
+    repeated = JointScore.fit({"a": scores})
+    assert repeated.usual == pytest.approx(plain.usual, abs=0.05)
+    assert repeated.spreads == pytest.approx(plain.spreads, rel=0.15)
+    assert repeated({"a": np.array([0.0])})["score"][0] == -3
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.4])
+def test_samples_that_nearly_repeat_others_widen_little(share: float) -> None:
+    scores = RANDOM.lognormal(2, 0.3, 1000)
+    plain = JointScore.fit({"a": scores})
+    scores[: round(share * 1000)] *= 0.01
+    assert JointScore.fit({"a": scores}).spreads[0] < 1.8 * plain.spreads[0]
+
+
+def test_what_is_unusually_near_by_one_score_does_not_outweigh_another_one() -> None:
+    operation = JointScore(("a", "b"), (0.0, 0.0), (0.1, 0.1))
+    found = operation({"a": np.array([1e-5, 1e-3]), "b": np.exp([0.5, 0.5])})["score"]
+    np.testing.assert_allclose(found, (5 - 3) / 2)
 
 
 def test_what_it_cannot_learn_from_or_work_with_is_refused() -> None:
     for scores in ({}, {"a": np.zeros(0)}):
         with pytest.raises(ValueError, match="no scores to learn from"):
             JointScore.fit(scores)
+    with pytest.raises(ValueError, match="must be finite"):
+        JointScore.fit({"a": np.array([1.0, np.nan])})
     for text in (
-        '{"sources": ["a"], "means": [], "spreads": [1]}',
-        '{"sources": ["a"], "means": [0], "spreads": [1, 1]}',
-        '{"sources": [], "means": [], "spreads": []}',
-        '{"sources": ["a"], "means": [0], "spreads": [0]}',
+        '{"sources": ["a"], "usual": [], "spreads": [1]}',
+        '{"sources": ["a"], "usual": [0], "spreads": [1, 1]}',
+        '{"sources": [], "usual": [], "spreads": []}',
+        '{"sources": ["a"], "usual": [0], "spreads": [0]}',
     ):
         with pytest.raises(msgspec.ValidationError):
             msgspec.json.decode(text.replace("{", '{"op": "joint_score", ', 1), type=JointScore)
