@@ -9,6 +9,8 @@ process for its own children in a directory that only this user can write to; no
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import pickle
@@ -129,31 +131,27 @@ def take(model: nn.Module, weights: dict[str, Tensor]) -> None:
     model.eval()
 
 
-def _work(directory: Path, world: World) -> int:
-    job = unpacked((directory / JOB).read_bytes())
-
+def _work(directory: Path, world: World) -> None:
     def progress(stage: str, fraction: float, text: str) -> None:
         with (directory / PROGRESS).open("a") as file:
             file.write(json.dumps([stage, fraction, text]) + "\n")
 
-    try:
-        curve, weights = job.run(progress, (directory / STOP).exists)
-    except SanderlingError as error:
-        _tell(directory, error)
-        return error.exit_code
-    except Exception as error:
-        traceback.print_exc()
-        _tell(directory, error)
-        return 1
+    job = unpacked((directory / JOB).read_bytes())
+    curve, weights = job.run(progress, (directory / STOP).exists)
     if world.first:
-        torch.save({"curve": msgspec.json.encode(curve).decode(), "weights": weights}, directory / RESULT)
-    return 0
+        whole = io.BytesIO()  # torch's own writer says nothing of a full disk
+        torch.save({"curve": msgspec.json.encode(curve).decode(), "weights": weights}, whole)
+        (directory / RESULT).write_bytes(whole.getbuffer())
 
 
 def _tell(directory: Path, error: BaseException) -> None:
-    aside = directory / f".{ERROR}.{os.getpid()}"
-    aside.write_text(json.dumps(told(error)))
-    aside.rename(directory / ERROR)
+    """To who started this; the first worker to say something is heard."""
+    traceback.print_exception(error)
+    with contextlib.suppress(OSError):  # a full disk: what was printed may have found a place
+        aside, there = directory / f".{ERROR}.{os.getpid()}", directory / ERROR
+        aside.write_text(json.dumps(told(error)))
+        if not there.exists():
+            aside.rename(there)
 
 
 def _end_with_parent() -> None:
@@ -173,12 +171,18 @@ def main(arguments: Sequence[str]) -> int:
     directory = Path(arguments[0])
     try:
         with session() as world:
-            return _work(directory, world)
+            _work(directory, world)
     except SanderlingError as error:
         _tell(directory, error)
         return error.exit_code
-    except SystemExit as lost:  # another worker failed, and says it
-        return lost.code if isinstance(lost.code, int) else 1
+    except SystemExit as ended:
+        if ended.code != LOST:  # else another worker failed, and says it
+            _tell(directory, TrainingError(f"a worker ended itself: sys.exit({ended.code!r})"))
+        return LOST
+    except BaseException as error:  # whatever ends a worker is told by it
+        _tell(directory, error)
+        return 1
+    return 0
 
 
 def end(status: int) -> NoReturn:
@@ -187,9 +191,11 @@ def end(status: int) -> NoReturn:
     While that goes on, a thread of ``gloo`` may let go of a tensor, which ends the process with SIGABRT: a few in a
     hundred trainings where the machine has much to do (torch's pull request 179291). All files are closed by now.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
 
 
 if __name__ == "__main__":

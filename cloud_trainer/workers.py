@@ -109,7 +109,7 @@ class Workers:
             finally:
                 _end(process)
         _show(directory, shown, progress)
-        if process.returncode:
+        if process.returncode or not (directory / RESULT).exists():
             raise _failure(directory)
 
 
@@ -175,5 +175,5 @@ def _failure(directory: Path) -> Exception:
         return TrainingError(
             f"worker {rank} was ended by {signal.Signals(number).name}{why}; the others were ended, too"
         )
-    last = [line for line in log.splitlines() if re.match(r"^\w*(Error|Exception)\b.*: ", line)]
-    return TrainingError(f"the workers could not be started: {last[-1][:300] if last else 'torchrun failed'}")
+    last = re.findall(r"^(?:\[rank\d+\]: )?([\w.]*(?:Error|Exception|Interrupt)\b.*)", log, re.MULTILINE)
+    return TrainingError(f"the workers failed: {last[-1][:300] if last else 'torchrun ended without a word'}")

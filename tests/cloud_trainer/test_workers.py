@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -12,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from cloud_trainer import workers
 from cloud_trainer.distillation import teach
 from cloud_trainer.distributed import World, whole_batch_statistics
 from cloud_trainer.fit import train
@@ -91,6 +94,72 @@ def test_worker_that_fails_ends_all_of_them_with_one_line(killed, line, monkeypa
     with pytest.raises(TrainingError, match=line):
         Workers(2)(Sick(killed), data, data, PLAN, objective=CLASSES)
     assert not left_running()
+
+
+class Ill(nn.Module):
+    """Fails outside the training proper: where it is read, where its weights are written, or by ending itself."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.linear, self.how = nn.Linear(64, 4), how
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if self.how == "read" and os.environ.get("RANK") == "0":
+            raise ValueError("what was sent is no network")
+
+    def state_dict(self, *args, **kwargs):
+        found = super().state_dict(*args, **kwargs)
+        if self.how == "written" and os.environ.get("RANK") == "0":
+            found["linear.bias"] = sys.stdout  # nothing that can be saved
+        return found
+
+    def forward(self, x):
+        if os.environ.get("RANK") == "1" and self.how == "exit":
+            sys.exit("no licence")
+        if os.environ.get("RANK") == "1" and self.how == "interrupt":
+            raise KeyboardInterrupt
+        return self.linear(x.flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("how", "line"),
+    [
+        ("read", "^ValueError: what was sent is no network$"),
+        ("written", "^TypeError: cannot pickle "),
+        ("exit", r"^a worker ended itself: sys.exit\('no licence'\)$"),
+        ("interrupt", "^KeyboardInterrupt"),
+    ],
+)
+def test_what_fails_outside_the_training_is_told_too(how, line, monkeypatch):
+    monkeypatch.setenv(MARK, "1")
+    data = stripes()
+    with pytest.raises(TrainingError, match=line):
+        Workers(2)(Ill(how), data, data, PLAN, objective=CLASSES)
+    assert not left_running()
+
+
+@pytest.mark.parametrize(
+    ("log", "line"),
+    [
+        ("[rank1]: Traceback\n[rank1]: torch.OutOfMemoryError: of 3 GiB\nmore", "torch.OutOfMemoryError: of 3 GiB"),
+        ("ModuleNotFoundError: No module named 'mine'", "ModuleNotFoundError: No module named 'mine'"),
+        ("", "torchrun ended without a word"),
+    ],
+)
+def test_workers_that_could_not_tell_are_told_of_by_what_they_printed(tmp_path, log, line):
+    (tmp_path / "log").write_text(log)
+    assert str(workers._failure(tmp_path)) == f"the workers failed: {line}"
+
+
+def test_workers_end_is_not_put_off_by_a_full_disk():
+    code = "import sys\nfrom cloud_trainer.jobs import end\nprint('lost')\nend(3)"
+    buffered = os.environ | {"PYTHONUNBUFFERED": ""}
+    with Path("/dev/full").open("w") as full:
+        found = subprocess.run(
+            [sys.executable, "-c", code], stdout=full, check=False, stderr=subprocess.DEVNULL, env=buffered
+        )
+    assert found.returncode == 3
 
 
 class Fragile(nn.Module):
