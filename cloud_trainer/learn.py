@@ -104,7 +104,10 @@ def learn(lesson: Lesson, *, start: dict[str, Any] | None, progress: Progress) -
     if lesson.kind.trees(task, lesson.prepared):
         progress("trees", TEACHERS_END, "gradient-boosted trees")
         grown = _trees(lesson, Limits(), TEACHING)
-        council, trees = _council(lesson, (council, (grown.answers,), (*council, grown.answers)), grown)
+        if task.model.teacher == "trees":
+            council, trees = (grown.answers,), grown
+        else:
+            council, trees = _council(lesson, (council, (grown.answers,), (*council, grown.answers)), grown)
         if trees is grown:
             council, trees = _refitted(lesson, council, grown)
     weight = lesson.kind.feature_weight(task)

@@ -15,18 +15,28 @@ from cloud_trainer.models import Architecture, Limits, architecture, bytes_of, c
 from cloud_trainer.models.pictures import PictureArchitecture
 from cloud_trainer.models.resnet import ResNet
 from cloud_trainer.room import teacher_room
-from shared.errors import TrainingError
+from shared.errors import TrainingError, UsageError
 
 FINE_WIDTH = 12
 SMALL, SMALL_TREES = 64 << 10, 256 << 10  # bytes, where the task sets no limit
 
 
 def teachers_of(lesson: Lesson) -> tuple[Architecture, ...]:
-    """The task's own, the family that it names, or what the kind suggests."""
+    """The task's own, the family that it names, or what the kind suggests.
+
+    Raises:
+        UsageError: there is no such family, or no trees for such samples.
+        TrainingError: the family reads no such samples.
+    """
     task, shape, outputs = lesson.task, lesson.input_shape, lesson.prepared.outputs
     if task.model.teacher_factory:
         tokens = lesson.data.x.dtype == torch.int64
         return (custom(task.model.teacher_factory, shape, outputs, tokens=tokens),) * task.members
+    if task.model.teacher == "trees" and not lesson.kind.trees(task, lesson.prepared):
+        raise UsageError(
+            'model.teacher = "trees": they are grown for tables, and for windows of which numbers tell the most; these '
+            f"are samples {shape} of {task.kind}; expected a family of networks, or auto"
+        )
     return zoo_teachers(task, lesson.kind, lesson.prepared, shape, len(lesson.data))
 
 
@@ -36,7 +46,7 @@ def zoo_teachers(
     """Of the family that the task names, or what the kind suggests, for ``samples`` of ``shape``."""
     model = task.model
     usual = kind.teachers(task, prepared, shape)
-    if model.teacher != "auto" and usual[0].family != model.teacher:
+    if model.teacher not in {"auto", "trees", usual[0].family}:
         sizes = {"width": model.width, "embedding": model.embedding}
         usual = (architecture(model.teacher, input=shape, outputs=prepared.outputs, **sizes),) * task.members
     if kind.sized and not model.teacher_width and isinstance(usual[0], PictureArchitecture):

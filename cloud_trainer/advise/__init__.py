@@ -7,8 +7,8 @@ from cloud_trainer.advise.examples import EXAMPLES, example
 from cloud_trainer.advise.facts import Facts, look
 from cloud_trainer.advise.networks import counted
 from cloud_trainer.advise.options import InferenceOption, TrainingOption
-from cloud_trainer.advise.rules import student_of, teachers_of
-from cloud_trainer.advise.workload import Language, Network, Workload, of_task, train_share
+from cloud_trainer.advise.rules import networks_of, student_of, teachers_of
+from cloud_trainer.advise.workload import Language, Network, Workload, made_of, of_task, train_share
 
 __all__ = [
     "EXAMPLES",
@@ -24,6 +24,8 @@ __all__ = [
     "counted",
     "example",
     "look",
+    "made_of",
+    "networks_of",
     "of_task",
     "student_of",
     "teachers_of",

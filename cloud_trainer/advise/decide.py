@@ -177,8 +177,8 @@ def _known(work: Workload | Language, demand: AdviseConfig) -> dict[str, str]:
             " (rule: N = 12 L d², d = 128 L)"
         )
     else:
-        for name, network, count in (("teacher", work.teacher, work.teachers), ("student", work.student, 1)):
-            together = f" in {count} networks" if count > 1 else ""
+        for name, network in (("teacher", work.teacher), ("student", work.student)):
+            together = f" in {network.count} networks" if network.count > 1 else ""
             found[name] = f"{short(network.macs)} MACs, {short(network.params)} parameters{together} ({network.how})"
     found["asked for"] = (
         f"{short(demand.requests_per_second)} answers/s, p99 within {short(demand.latency_ms)} ms,"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import wave
 import zipfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from cloud_trainer.config import DataConfig, TaskConfig
+from cloud_trainer.data.anomaly import normal_class
 from shared.errors import DataError, MissingExtraError, UsageError, one_line
 
 LOOK = 64 << 20  # bytes of a text file that are counted; the rest is reckoned from its size
@@ -25,13 +28,14 @@ SAMPLES, TARGETS = ("x", "X", "data"), ("y", "Y", "target")
 
 class Facts(Struct, frozen=True):
     """``samples`` of ``shape``, as the sensor gives them, of ``sample_bytes`` each; ``outputs`` of an answer. ``how``
-    it is known."""
+    it is known. ``normal``: how many of the samples are normal ones, where that matters and is known."""
 
     samples: int
     shape: tuple[int, ...]
     outputs: int
     sample_bytes: float
     how: str
+    normal: int = 0
 
 
 def look(task: TaskConfig) -> Facts:
@@ -80,11 +84,23 @@ def _npz(path: Path, task: TaskConfig) -> Facts:
         rows, sample = max(1, rows // (data.step or size)), (size, *sample)
     elif task.kind == "audio-classification" and data.seconds and len(sample) == 1:
         sample = (int(data.seconds * (data.sample_rate or 16000)),)
-    return Facts(rows, sample, outputs, dtype.itemsize * float(np.prod(sample)), f"counted in {path.name}")
+    of_one = dtype.itemsize * float(np.prod(sample))
+    normal = _normal(Counter(np.asarray(y).astype(str).ravel().tolist()), task) if target else 0
+    return Facts(rows, sample, outputs, of_one, f"counted in {path.name}", normal)
 
 
 def _classes(y: NDArray[Any]) -> int:
     return max(2, len(np.unique(y)))
+
+
+def _normal(counts: Mapping[str, int], task: TaskConfig) -> int:
+    """Samples of the normal class, as the trainer finds it; 0: the task knows no such class, or nobody says which."""
+    if task.kind != "image-anomaly":
+        return 0
+    with contextlib.suppress(DataError):
+        folder = task.data.format == "image-folder"
+        return counts[normal_class(tuple(sorted(counts)), task.data.target if folder else "", task.data.path)]
+    return 0
 
 
 def _csv(path: Path, task: TaskConfig) -> Facts:
@@ -125,7 +141,9 @@ def _rows(rows: int, columns: int, path: Path, task: TaskConfig, *, exact: bool)
         return Facts(max(1, rows // (data.step or window)), (window, features), 10, 4.0 * window * features, how)
     if task.kind == "text-classification":
         return Facts(rows, (), 10, path.stat().st_size / rows, how)
-    outputs = {"tabular-regression": 1, "recommendation": 1000 if data.item else 1}.get(task.kind, 10)
+    if task.kind == "recommendation" and data.item:
+        return Facts(rows, (data.history,), 1000, 8.0 * data.history, how)
+    outputs = {"tabular-regression": 1, "recommendation": 1}.get(task.kind, 10)
     return Facts(rows, (features,), outputs, 4.0 * features, how)
 
 
@@ -166,7 +184,12 @@ def _folder(path: Path, suffixes: set[str], what: str) -> tuple[int, Path, int]:
 def _images(path: Path, task: TaskConfig) -> Facts:
     count, first, classes = _folder(path, PICTURES, "images")
     shape, how = _picture(first, task.data)
-    return Facts(count, shape, classes, float(np.prod(shape)), f"{count:,} files counted in {path.name}; {how}")
+    folders = [one.name for one in path.iterdir() if one.is_dir() and not one.name.startswith(".")]
+    normal = 0
+    if task.kind == "image-anomaly":
+        normal = _normal({name: sum(1 for _ in _files(path / name, PICTURES)) for name in folders}, task)
+    told = f"{count:,} files counted in {path.name}; {how}"
+    return Facts(count, shape, classes, float(np.prod(shape)), told, normal)
 
 
 def _picture(first: Path, config: DataConfig) -> tuple[tuple[int, ...], str]:

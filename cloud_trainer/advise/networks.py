@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from cloud_trainer.advise.rules import BUCKETS, spectrum, teachers_of
+from cloud_trainer.advise.rules import encoded, members_of, not_called, ranks_items, teachers_of
 from cloud_trainer.advise.workload import Network
 from cloud_trainer.config import TaskConfig
 from shared.manifest import SampleSpec
@@ -14,8 +14,12 @@ from shared.pipeline.spec import Pipeline
 
 def counted(task: TaskConfig, shape: Sequence[int], outputs: int, samples: int) -> Network:
     """As :func:`~cloud_trainer.advise.rules.teachers_of`, but MACs and parameters are counted in the teachers that the
-    trainer would take; by the rule, which knows no families, where torch is not installed, and for forecasts, whose
-    features are not known."""
+    trainer would take, of whatever family; by the rule where torch is not installed.
+
+    Raises:
+        UsageError: there is no such family.
+        TrainingError: the family reads no samples of this shape.
+    """
     try:
         import torch
 
@@ -25,29 +29,18 @@ def counted(task: TaskConfig, shape: Sequence[int], outputs: int, samples: int) 
         from cloud_trainer.sizing import zoo_teachers
     except ModuleNotFoundError:
         return teachers_of(task, shape, outputs, samples)
-    size = encoded(task.kind, tuple(shape))
-    if size is None:
-        return teachers_of(task, shape, outputs, samples)
-    answer = "scores" if task.kind == "recommendation" else "logits"
+    answer = "scores" if task.kind == "recommendation" and ranks_items(task) else "logits"
     prepared = Prepared(SampleSpec("float32", ()), Pipeline(), outputs, answer)
-    teachers = zoo_teachers(task, kind_of(task.kind), prepared, size, samples)
+    teachers = zoo_teachers(task, kind_of(task.kind), prepared, encoded(task, tuple(shape)), samples)
+    if task.model.teacher_factory:
+        teachers = teachers[: members_of(task)]
     with torch.device("meta"):
         params = sum(one.numel() for teacher in teachers for one in teacher.network().parameters())
     labels = " and ".join(f"{count} {name}" for name, count in Counter(one.label for one in teachers).items())
     told = f"counted in the trainer's {labels} for {'x'.join(map(str, shape)) or 'text'}"
-    if task.model.teacher_factory:
-        told += "; model.teacher_factory is not called, see --macs"
-    return Network(float(sum(map(macs_of, teachers))), float(params), told)
-
-
-def encoded(kind: str, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The shape that a network gets; ``None``: it depends on the features."""
-    if kind.startswith("image-"):
-        return ((*shape, 1)[2], *shape[:2])
-    if kind == "audio-classification":
-        return spectrum(shape)
-    if kind == "text-classification":
-        return (BUCKETS,)
-    if kind == "forecasting":
-        return None
-    return shape or ((10,) if kind == "recommendation" else (16,))
+    if task.model.teacher == "trees":
+        told += ", without the trees"
+    if task.kind == "forecasting":
+        told += ", features reckoned as the whole history"
+    macs = float(sum(map(macs_of, teachers)))
+    return Network(macs, float(params), told + not_called(task), count=len(teachers))

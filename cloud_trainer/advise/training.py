@@ -41,14 +41,14 @@ def total_macs(work: Workload, device: Device | None = None) -> float:
 
 def steps(work: Workload) -> float:
     """Updates of teachers and student."""
-    epochs = work.teachers * work.teacher_epochs + work.student_epochs * work.student_trainings
+    epochs = work.teacher.count * work.teacher_epochs + work.student_epochs * work.student_trainings
     return max(1.0, work.trained_on / work.batch) * epochs
 
 
 def memory_bytes(work: Workload, *, half: bool = False) -> float:
     """Parameters of a teacher with gradients and optimizer, activations of a batch with their gradients (``half``: in 2
     bytes each), the library."""
-    one = work.teacher.scaled(1 / work.teachers, "")
+    one = work.teacher.scaled(1 / work.teacher.count, "")
     activations = 2 * (2.0 if half else 4.0) * work.batch * one.macs / MACS_AN_ACTIVATION
     return BYTES_A_PARAMETER * one.params + activations + BASE_BYTES
 
@@ -74,11 +74,13 @@ def _option(work: Workload, demand: AdviseConfig, device: Device) -> TrainingOpt
     epochs = f"{short(work.teacher_epochs)} epochs"
     again = f" x {short(work.student_trainings)} trainings" if work.student_trainings != 1 else ""
     slower = device.separable != 1 and (work.teacher.separable or work.student.separable)
-    who = "teachers" if work.teachers > 1 else "teacher"
-    of_one = " of a teacher" if work.teachers > 1 else ""
+    who = "teachers" if work.teacher.count > 1 else "teacher"
+    samples = f"{work.trained_on:,} samples" + (" (made-up anomalies and as many normal images)" if work.made else "")
+    one = work.teacher.scaled(1 / work.teacher.count, "")
+    of_one = " of a teacher" if work.teacher.count > 1 else ""
     lines = (
         (
-            f"{who}: {work.trained_on:,} samples x {scaled(work.teacher.macs, 'MAC')} x (3 x {epochs} + 1)"
+            f"{who}: {samples} x {scaled(work.teacher.macs, 'MAC')} x (3 x {epochs} + 1)"
             f" = {scaled(teacher_macs(work), 'MAC')}"
         ),
         (
@@ -100,7 +102,7 @@ def _option(work: Workload, demand: AdviseConfig, device: Device) -> TrainingOpt
         + f" = {in_joules(joules)}",
         f"cost: {short(seconds / 3600)} h x {in_dollars(an_hour)} an hour = {in_dollars(dollars)}",
         (
-            f"memory: {scaled(work.teacher.params / work.teachers, 'parameters')}{of_one} x 16 B + activations of a"
+            f"memory: {scaled(one.params, 'parameters')}{of_one} x 16 B + activations of a"
             f" batch of {work.batch} + {in_bytes(BASE_BYTES)} = {in_bytes(need)}"
         ),
     )

@@ -8,32 +8,35 @@ from msgspec import Struct
 
 from cloud_trainer.config import TaskConfig
 from cloud_trainer.hardware import Device, Precision
+from cloud_trainer.room import anomaly_samples
 
 TRAIN_SHARE = 7 / 8  # of what reference and test leave; the rest is for validation
 
 
 class Network(Struct, frozen=True):
     """``macs`` of one answer, ``params``; ``how`` they are known: measured, given, or by which rule. ``separable``: of
-    depthwise layers, which processors run at a lower rate."""
+    depthwise layers, which processors run at a lower rate. ``count``: networks that these are of, together."""
 
     macs: float
     params: float
     how: str
     separable: bool = False
+    count: int = 1
 
     def work_on(self, device: Device | None) -> float:
         """MACs, as many as a dense network has that takes as long on ``device``."""
         return self.macs / device.separable if self.separable and device is not None else self.macs
 
     def scaled(self, share: float, how: str) -> Network:
-        """A narrower one: MACs and parameters both go with the square of the width."""
+        """A single one, narrower or wider: MACs and parameters both go with the square of the width."""
         return Network(self.macs * share, self.params * share, how, self.separable)
 
 
 class Workload(Struct, frozen=True):
     """A task whose network fits on one device.
 
-    ``teacher``: all ``teachers`` together. ``samples`` of the whole data set; ``train_share`` of them are trained on.
+    ``teacher``: all teachers together. ``samples`` of the whole data set; ``train_share`` of them are trained on, or
+    ``made`` samples (0: none) that are made of these.
     ``student_trainings``: how often a whole student's training is paid for (with the comparison without teacher, and
     the search). ``precision`` of answers on a CPU; a GPU answers in fp16.
     """
@@ -49,13 +52,13 @@ class Workload(Struct, frozen=True):
     student_epochs: float = 20
     student_trainings: float = 1.0
     batch: int = 128
-    teachers: int = 1
+    made: int = 0
     precision: Precision = "int8"
 
     @property
     def trained_on(self) -> int:
         """Samples."""
-        return max(1, round(self.samples * self.train_share))
+        return self.made or max(1, round(self.samples * self.train_share))
 
 
 class Language(Struct, frozen=True):
@@ -124,12 +127,26 @@ def epochs_of(epochs: int, task: TaskConfig, trained_on: int) -> int:
     return task.epochs(epochs, steps_an_epoch)
 
 
+def made_of(task: TaskConfig, normal: int, shape: tuple[int, ...]) -> int:
+    """Samples that an image-anomaly task trains on, of ``normal`` images in the whole data set; 0 for other kinds,
+    which train on what there is."""
+    if task.kind != "image-anomaly":
+        return 0
+    return anomaly_samples(max(1, round(normal * train_share(task))), math.prod(shape))
+
+
 def of_task(
-    task: TaskConfig, samples: int, samples_how: str, sample_bytes: float, teacher: Network, student: Network
+    task: TaskConfig,
+    samples: int,
+    samples_how: str,
+    sample_bytes: float,
+    teacher: Network,
+    student: Network,
+    made: int = 0,
 ) -> Workload:
-    """The task's training plan around these networks and this much data."""
+    """The task's training plan around these networks and this much data (``made``: see :class:`Workload`)."""
     share = train_share(task)
-    trained_on = max(1, round(samples * share))
+    trained_on = made or max(1, round(samples * share))
     student_epochs = epochs_of(task.training.student_epochs, task, trained_on)
     trainings = 1.0 + task.distill.compare
     if task.model.search:  # successive halving: every round costs the same
@@ -147,5 +164,5 @@ def of_task(
         student_epochs=student_epochs,
         student_trainings=trainings,
         batch=task.training.batch,
-        teachers=task.members,
+        made=made,
     )

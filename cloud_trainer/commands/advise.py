@@ -33,6 +33,8 @@ from cloud_trainer.advise import (
     counted,
     example,
     look,
+    made_of,
+    networks_of,
     of_task,
     student_of,
     train_share,
@@ -156,16 +158,17 @@ def _of(task: TaskConfig, args: argparse.Namespace) -> Workload:
     else:
         facts = look(task)
         if args.samples is not None:
-            facts = msgspec.structs.replace(facts, samples=args.samples, how="given")
+            facts = msgspec.structs.replace(facts, samples=args.samples, normal=0, how="given")
         if args.features is not None and len(facts.shape) == 1:
             facts = msgspec.structs.replace(facts, shape=(args.features,))
-    trained_on = max(1, round(facts.samples * train_share(task)))
+    made = made_of(task, facts.normal or facts.samples, facts.shape)
+    trained_on = made or max(1, round(facts.samples * train_share(task)))
     teacher = counted(task, facts.shape, facts.outputs, trained_on)
     student = student_of(teacher, task.model, task.kind)
     if args.release is not None:
         student = _released(args.release)
         teacher = _teacher_for(student, task)
-    work = of_task(task, facts.samples, facts.how, facts.sample_bytes, teacher, student)
+    work = of_task(task, facts.samples, facts.how, facts.sample_bytes, teacher, student, made)
     return work if args.task is not None else msgspec.structs.replace(work, title=task.kind)
 
 
@@ -180,7 +183,8 @@ def _released(path: Path) -> Network:
 
 
 def _teacher_for(student: Network, task: TaskConfig) -> Network:
-    return student.scaled(1 / task.model.mac_share, f"rule: the student's over {task.model.mac_share:g}")
+    found = student.scaled(1 / task.model.mac_share, f"rule: the student's over {task.model.mac_share:g}")
+    return msgspec.structs.replace(found, count=networks_of(task))
 
 
 def _with_options(work: Any, args: argparse.Namespace, samples: int | None = None) -> Any:
@@ -209,7 +213,8 @@ def _with_options(work: Any, args: argparse.Namespace, samples: int | None = Non
         how = "given" if args.macs is not None and args.params is not None else "given, the other in proportion"
         share = work.teacher.macs / student.macs
         change["student"] = Network(macs, params, how)
-        change["teacher"] = Network(macs * share, params * share, f"rule: {share:.3g} times the student")
+        how = f"rule: {share:.3g} times the student"
+        change["teacher"] = Network(macs * share, params * share, how, count=work.teacher.count)
     if args.samples is not None:
         change |= {"samples": args.samples, "samples_how": "given"}
     return msgspec.structs.replace(work, **change)

@@ -59,9 +59,14 @@ def objective(task: TaskConfig, splits: Splits) -> Classes:
 
 def teachers(task: TaskConfig, usual: Architecture, members: int = 0) -> tuple[Architecture, ...]:
     """The family that the task names, or the ``usual`` one; as many as the task wants, or where it says nothing
-    ``members``, or as many as its kind is worth."""
+    ``members``, or as many as its kind is worth. Trees are grown beside the usual ones, whose size is what a student's
+    is measured by."""
     name = task.model.teacher
-    one = usual if name in {"auto", usual.family} else architecture(name, input=usual.input, outputs=usual.outputs)
+    one = (
+        usual
+        if name in {"auto", "trees", usual.family}
+        else architecture(name, input=usual.input, outputs=usual.outputs)
+    )
     return (one,) * (task.model.ensemble or members or task.members)
 
 

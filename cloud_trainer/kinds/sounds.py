@@ -24,6 +24,7 @@ from cloud_trainer.kinds.base import Augment, Kind, Prepared
 from cloud_trainer.kinds.views import Effort, Steps, View, choose, notes_of
 from cloud_trainer.models import Architecture, DsCnn, Limits, MobileNet, ResNet, fit_to
 from cloud_trainer.objectives import Classes
+from cloud_trainer.room import SOUND_MACS
 from shared.errors import DataError
 from shared.manifest import SampleSpec
 from shared.pipeline.preprocess import Clip, LogMel, Mfcc, Scale, Standardize
@@ -46,8 +47,6 @@ LIMIT = 6.0
 LEAST_SAMPLES = 64
 SMALLEST = 4
 """Frames and coefficients that ready features have at least."""
-TEACHER_MACS = 20_000_000
-"""With a ``teacher_width`` of 32, and in proportion to its square."""
 INTEGER_RANGE = {"int16": 1 / 32_768, "int32": 1 / 2_147_483_648, "int8": 1 / 128}
 
 
@@ -88,10 +87,11 @@ class AudioClassification(Kind):
         return classes.objective(task, splits)
 
     def teachers(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:
-        """Residual networks over the spectrum, together as wide as ``TEACHER_MACS`` allow: spectra differ in size."""
+        """Residual networks over the spectrum, together as wide as ``SOUND_MACS`` allow, times the square of
+        ``teacher_width`` over 32: spectra differ in size."""
         width = task.model.width
         usual = ResNet(input=input_shape, outputs=prepared.outputs, width=width)
-        limits = Limits(macs=round(TEACHER_MACS * (width / 32) ** 2 / task.members))
+        limits = Limits(macs=round(SOUND_MACS * (width / 32) ** 2 / task.members))
         return classes.teachers(task, fit_to(usual, limits, most=2 * width) or usual)
 
     def students(self, task: TaskConfig, prepared: Prepared, input_shape: tuple[int, ...]) -> tuple[Architecture, ...]:

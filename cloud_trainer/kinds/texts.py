@@ -24,6 +24,7 @@ from cloud_trainer.kinds.views import Effort, Steps, View, choose, notes_of
 from cloud_trainer.models import Architecture, Bag, Mlp, Transformer
 from cloud_trainer.models.linear import fit_linear
 from cloud_trainer.objectives import Classes
+from cloud_trainer.room import BUCKETS
 from shared.errors import DataError
 from shared.manifest import SampleSpec
 from shared.pipeline.branches import Concatenate
@@ -33,7 +34,6 @@ from shared.pipeline.text import WORDS, CleanText
 
 Array = NDArray[Any]
 
-BUCKETS = 4096
 WORD_SHARE = 0.25
 """Of the buckets, for words; a text has more runs of characters."""
 VOCABULARY = 4000

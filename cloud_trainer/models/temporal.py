@@ -35,6 +35,7 @@ class Cnn1d(Architecture, frozen=True, kw_only=True, tag="cnn1d"):
 
     def network(self) -> StridedNetwork:
         """A :class:`StridedNetwork`."""
+        self.expect("(time, channels)", 2)
         return StridedNetwork(self)
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from torch import nn
 
-from cloud_trainer.config import DataConfig, ModelConfig, TaskConfig
+from cloud_trainer.config import DataConfig, DistillConfig, ModelConfig, TaskConfig, TrainingConfig
 from cloud_trainer.data import Dataset, Splits
 from cloud_trainer.fit import Encoded
 from cloud_trainer.kinds import kind_of
+from cloud_trainer.learn import learn
 from cloud_trainer.lesson import Lesson
 from cloud_trainer.models import Bag, Limits, bytes_of, fit_to, macs_of
+from cloud_trainer.progress import silent
 from cloud_trainer.room import PIXEL_WORK, TEACHER_LEAST
 from cloud_trainer.sizing import default_student, limits_of, teachers_of
+from shared.errors import UsageError
 
 
 @pytest.mark.parametrize(
@@ -70,3 +74,30 @@ def test_small_images_get_a_fine_student_where_it_is_wide_enough(macs, label):
 def test_large_images_and_other_families_are_not_fine():
     assert "fine" not in default_student(lesson_of(ModelConfig(), side=48), Limits(macs=50_000_000)).label
     assert default_student(lesson_of(ModelConfig(student="ds-cnn")), Limits(macs=500_000)).family == "ds-cnn"
+
+
+def table_lesson(model: ModelConfig) -> Lesson:
+    """Numbers that a tree tells at once."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(300, 4)).astype(np.float32)
+    part = Dataset(x, (np.abs(x[:, 1]) > 0.7).astype(np.int64), ("a", "b"), tuple("abcd"))
+    plan = TrainingConfig(teacher_epochs=1, student_epochs=1, minimum_steps=0)
+    task = TaskConfig(
+        "t", "tabular-classification", DataConfig("csv"), model=model, training=plan, distill=DistillConfig()
+    )
+    splits, kind = Splits(*[part] * 4), kind_of(task.kind)
+    prepared = kind.prepare(task, splits)
+    data = Encoded.of(prepared.encode(part.x), part.y)
+    return Lesson(task, kind, prepared, kind.objective(task, prepared, splits), data, data)
+
+
+def test_trees_that_are_named_teach_alone():
+    found = learn(table_lesson(ModelConfig(teacher="trees", teacher_width=2)), start=None, progress=silent)
+    assert found.trees is not None
+    assert len(found.council) == 1
+    assert not isinstance(found.council[0], nn.Module)
+
+
+def test_trees_for_samples_that_have_none_are_refused():
+    with pytest.raises(UsageError, match=r'model.teacher = "trees": they are grown for tables.*auto$'):
+        teachers_of(lesson_of(ModelConfig(teacher="trees")))

@@ -5,48 +5,116 @@ import sys
 import pytest
 
 from cloud_trainer.advise.networks import counted
-from cloud_trainer.advise.rules import RULES, layers, student_of, teachers_of, window
+from cloud_trainer.advise.rules import RULES, encoded, layers, student_of, teachers_of
 from cloud_trainer.advise.workload import Network
 from cloud_trainer.config import KINDS, DataConfig, ModelConfig, TaskConfig
 from cloud_trainer.room import teacher_room
+from shared.errors import SanderlingError
 
 SHAPES = {"image": (32, 32, 1), "tabul": (10,), "serie": (128, 3), "forec": (48, 4), "audio": (16000,)}
 
 
-def task(kind, **model):
-    data = DataConfig(format="python", factory="nobody:nothing")
+def task(kind, group="", **model):
+    data = DataConfig(format="python", factory="nobody:nothing", group=group)
     return TaskConfig(name="a", kind=kind, data=data, model=ModelConfig(**model))
 
 
-@pytest.mark.parametrize(("side", "channels", "width"), [(28, 1, 32), (8, 1, 16), (33, 3, 8), (224, 3, 16)])
-def test_the_rule_for_images_counts_what_the_network_has(side, channels, width):
-    pytest.importorskip("torch")
-    from cloud_trainer.models import ResNet, build, macs_of
-
-    found = teachers_of(task("image-classification", teacher_width=width), (side, side, channels), 10, 1000)
-    network = ResNet(input=(channels, side, side), outputs=10, width=width, embedding=32)
-    assert found.macs == macs_of(network)
-    model = build(network, 0)
-    assert found.params == sum(one.numel() for one in model.parameters())
-
-
-def test_dense_layers_and_convolutions_over_time_by_hand():
+def test_dense_layers_by_hand():
     assert layers(3, 5, 2) == (25.0, 32.0)
-    macs, params = window((128, 3), 7, 16)
-    convolutions = 5 * 3 * 64 * 64 + 5 * 64 * 64 * (32 + 16 + 8)
-    assert macs == convolutions + 64 * 32 + 32 * 7
-    assert params == 5 * 3 * 64 + 3 * 5 * 64 * 64 + (64 * 32 + 32 * 7 + 32 + 7)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "forecasting"])
-def test_without_torch_the_rule_is_within_a_factor_of_two_of_the_trainers_own_networks(kind, monkeypatch):
+EVERY = [
+    ("image-classification", (28, 28), {}),
+    ("image-classification", (28, 28, 1), {"ensemble": 3}),
+    ("image-classification", (8, 8), {}),
+    ("image-classification", (33, 40, 3), {"teacher_width": 8}),
+    ("image-classification", (224, 224, 3), {"teacher_width": 64}),
+    ("image-classification", (224, 224, 3), {}),
+    ("image-anomaly", (32, 32), {}),
+    ("image-anomaly", (8, 8), {"teacher_width": 3, "embedding": 100}),
+    ("image-anomaly", (224, 224, 3), {"teacher_width": 64}),
+    ("image-anomaly", (640, 480, 3), {}),
+    ("tabular-classification", (30,), {}),
+    ("tabular-regression", (30,), {"ensemble": 3, "teacher_width": 100}),
+    ("series-classification", (160, 6), {}),
+    ("series-classification", (9, 1), {"teacher_width": 5}),
+    ("series-classification", (40,), {}),
+    ("forecasting", (48, 4), {}),
+    ("audio-classification", (16000,), {}),
+    ("audio-classification", (60, 13), {"teacher_width": 16, "ensemble": 1}),
+    ("text-classification", (), {}),
+    ("recommendation", (10,), {}),
+    ("recommendation", (20,), {"ensemble": 2, "teacher_width": 16}),
+    ("recommendation", (20,), {"group": "query"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "shape", "more"), EVERY)
+def test_without_torch_the_rule_makes_the_same_sums(kind, shape, more, monkeypatch):
+    pytest.importorskip("torch")
+    from cloud_trainer import sizing
+
+    monkeypatch.setattr(sizing, "multiplies_bf16", lambda: False)  # of this machine, which the rule does not look at
+    asked = task(kind, **more)
+    found, rule = (one(asked, shape, 7, 5000) for one in (counted, teachers_of))
+    assert found.how.startswith("counted in the trainer's ")
+    assert rule.how.startswith("rule: ")
+    assert (rule.macs, rule.params, rule.count) == (found.macs, found.params, found.count)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert counted(asked, shape, 7, 5000) == rule
+
+
+@pytest.mark.parametrize("shape", [(20, 24), (20, 24, 1), (20, 24, 3)])
+def test_images_are_read_as_the_trainers_pipeline_gives_them(shape):
+    pytest.importorskip("torch")
+    import numpy as np
+
+    from cloud_trainer.data import Dataset
+    from cloud_trainer.features import fit_pipeline
+    from shared.pipeline.bind import run_arrays
+
+    x = np.random.default_rng(0).integers(0, 255, (6, *shape)).astype(np.uint8)
+    given = run_arrays(fit_pipeline(Dataset(x, np.zeros(6, np.int64), ("a", "b"))), x).shape[1:]
+    assert encoded(task("image-classification"), shape) == given
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("family", ["cnn1d", "mlp", "resnet", "nonsense"])
+def test_a_family_is_counted_or_refused_in_one_line(kind, family, monkeypatch):
     pytest.importorskip("torch")
     shape = SHAPES.get(kind[:5], ())
-    found, rule = (one(task(kind), shape, 5, 1000) for one in (counted, teachers_of))
-    assert found.how.startswith("counted in ")
-    assert found.macs / 2 <= rule.macs <= found.macs * 2
+    asked = task(kind, teacher=family)
+    found, refused = None, None
+    try:
+        found = counted(asked, shape, 5, 1000)
+    except SanderlingError as error:
+        refused = str(error)
+    if found is None:
+        assert family in refused
+        assert "\n" not in refused
+    else:
+        assert f"{family}-" in found.how
+        assert found.macs > 0
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert counted(task(kind), shape, 5, 1000) == rule
+    assert f"model.teacher = {family!r} can only be counted where torch is installed" in counted(asked, shape, 5, 9).how
+
+
+def test_trees_are_not_counted_beside_the_usual_networks(monkeypatch):
+    asked = task("tabular-regression", teacher="trees")
+    usual = counted(task("tabular-regression"), (10,), 1, 1000)
+    found = counted(asked, (10,), 1, 1000)
+    assert (found.macs, found.count) == (usual.macs, 2)
+    assert found.how.endswith(", without the trees")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ones_own_network_is_not_called_and_counts_once(kind, monkeypatch):
+    asked = task(kind, teacher_factory="mine:network")
+    for _ in range(2):
+        found = counted(asked, SHAPES.get(kind[:5], ()), 5, 1000)
+        assert found.how.endswith("; model.teacher_factory is not called, see --macs")
+        assert found.count == 1
+        monkeypatch.setitem(sys.modules, "torch", None)
 
 
 def test_counted_are_the_teachers_that_a_training_takes():
