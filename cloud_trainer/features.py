@@ -32,7 +32,7 @@ def sample_spec(data: Dataset) -> SampleSpec:
     shape = data.x.shape[1:]
     if len(shape) not in {2, 3} or min(shape[:2]) < MIN_SIDE or (len(shape) == 3 and shape[2] not in {1, 3, 4}):
         raise DataError(
-            f"samples have shape {shape}; image-classification takes (H, W) or (H, W, C) with H and W at least "
+            f"samples have shape {shape}; images are (H, W) or (H, W, C) with H and W at least "
             f"{MIN_SIDE} and C 1, 3 or 4"
         )
     return SampleSpec(dtype=str(data.x.dtype), shape=tuple(shape), kind="image")
