@@ -17,10 +17,11 @@ from shared.errors import SanderlingError, one_line
 from shared.files import write_atomic
 
 
-def task_of(case: Case, data: Path, work: Path) -> TaskConfig:
+def task_of(case: Case, data: Path, work: Path, seed: int = 0) -> TaskConfig:
     """The task file, written into ``work`` and read as any user's is."""
     text = f"""name = "{slug(case.name)}"
 kind = "{case.kind}"
+seed = {seed}
 
 [data]
 format = "python"
@@ -30,15 +31,20 @@ path = "{data.resolve()}"
 """
     if "[distill]" not in case.options:
         text += "\n[distill]\ncompare = true\n"
-    path = work / slug(case.name) / "task.toml"
+    path = place(case, work, seed) / "task.toml"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, text.encode())
     return load_task(path)
 
 
-def run(case: Case, data: Path, work: Path, *, train: bool, tell: Callable[[str], None]) -> Row:
+def place(case: Case, work: Path, seed: int) -> Path:
+    """Where its task and release are."""
+    return work / (slug(case.name) + (f"-{seed}" if seed else ""))
+
+
+def run(case: Case, data: Path, work: Path, *, train: bool, tell: Callable[[str], None], seed: int = 0) -> Row:
     """The baseline, and with ``train`` the trainer too; a training that fails is a row that says why."""
-    task = task_of(case, data, work)
+    task = task_of(case, data, work, seed)
     splits = load_splits(task)
     tell(f"{case.name}: baseline")
     baseline = fit(case.kind, splits, work / "baselines", case.name)
@@ -51,11 +57,12 @@ def run(case: Case, data: Path, work: Path, *, train: bool, tell: Callable[[str]
         baseline_model=baseline.model,
         baseline_seconds=baseline.seconds,
         failure="" if train else "not asked for",
+        seed=seed,
     )
     if not train:
         return row
     tell(f"{case.name}: training; {baseline.model} has {100 * row.baseline:.2f}")
-    out = work / slug(case.name) / "release"
+    out = place(case, work, seed) / "release"
     shutil.rmtree(out, ignore_errors=True)
     shutil.rmtree(out.with_name(f"{out.name}.work"), ignore_errors=True)
     try:

@@ -58,6 +58,7 @@ class Row(Struct, frozen=True):
     comparison: float = 0.0  # of these, for the student without its teacher, which no release needs
     failure: str = ""
     times: dict[str, float] = {}  # microseconds of one answer of the bare runtime, one thread
+    seed: int = 0  # of split and training
 
 
 class Check(Struct, frozen=True):
@@ -106,6 +107,42 @@ def checks(row: Row, limits: Limits | None = None) -> list[Check]:
             times = gain(row.times, runtime)
             found.append(Check(f"int8 speed, {name}", times >= goal, f"{times:.2f} times fp32's, wanted {goal:g}"))
     return found
+
+
+DIFFERENCES = {
+    "teacher - baseline": lambda row: row.scores["teacher"] - row.baseline,
+    "student - baseline": lambda row: row.scores["student"] - row.baseline,
+    "student - teacher": lambda row: row.scores["student"] - row.scores["teacher"],
+    "student - the same without teacher": lambda row: row.scores["student"] - row.scores["student without teacher"],
+    "int8 - student": lambda row: min(score for score, _ in int8_of(row).values()) - row.scores["student"],
+}
+
+
+def repeated(rows: Sequence[Row]) -> str:
+    """Markdown: of data that were split and trained with several seeds, the mean of each difference in points, and its
+    standard error."""
+    names = [name for name in dict.fromkeys(row.name for row in rows) if sum(row.name == name for row in rows) > 1]
+    head = " | ".join(DIFFERENCES)
+    lines = [f"| data | seeds | baseline | {head} |", "|---|---|---|" + "---|" * len(DIFFERENCES)]
+    for name in names:
+        some = [row for row in rows if row.name == name and not row.failure]
+        cells = [_mean([float(of(row)) for row in some]) for of in DIFFERENCES.values()]
+        baseline = sum(row.baseline for row in some) / len(some)
+        lines.append(f"| {name} | {len(some)} | {100 * baseline:.2f} | {' | '.join(cells)} |")
+    return "\n".join(lines) if names else ""
+
+
+def _mean(values: Sequence[float]) -> str:
+    """In points, with its standard error.
+
+    >>> _mean([0.01, 0.02, 0.03])
+    '+2.00 ± 0.58'
+    """
+    if len(values) < 2:
+        return "–"
+    middle = sum(values) / len(values)
+    error = (sum((value - middle) ** 2 for value in values) / (len(values) - 1) / len(values)) ** 0.5
+    return f"{points(middle)} ± {100 * error:.2f}"
 
 
 def int8_of(row: Row) -> dict[str, tuple[float, float]]:
