@@ -113,8 +113,12 @@ def unpacked(data: bytes) -> Job:
 
 def told(error: BaseException) -> dict[str, str]:
     """An error as data, to be raised again elsewhere."""
-    text = str(error) if isinstance(error, SanderlingError) else f"{type(error).__name__}: {one_line(error)}"
-    return {"type": type(error).__name__, "text": text}
+    name, text = type(error).__name__, one_line(error)
+    if isinstance(error, SanderlingError):
+        text = str(error)
+    elif text != name:
+        text = f"{name}: {text}"
+    return {"type": name, "text": text}
 
 
 def raised(document: dict[str, str]) -> SanderlingError:

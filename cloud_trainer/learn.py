@@ -87,11 +87,12 @@ def learn(lesson: Lesson, *, start: dict[str, Any] | None, progress: Progress) -
     wanted = teachers_of(lesson)
     limits = limits_of(task, sum(map(macs_of, wanted)), sum(map(bytes_of, wanted)))
     student = None if task.model.search else default_student(lesson, limits)
-    warm = start is not None and student is not None and start["shapes"] == _names(*wanted, student)
+    trained_here = () if task.model.teacher == "trees" and not task.model.teacher_factory else wanted
+    warm = start is not None and student is not None and start["shapes"] == _names(*trained_here, student)
     share = WARM_SHARE if warm else 1.0
-    states = start["teachers"] if start is not None and warm else [None] * len(wanted)
+    states = start["teachers"] if start is not None and warm else [None] * len(trained_here)
     teachers = []
-    for i, (one, state) in enumerate(zip(wanted, states, strict=True)):
+    for i, (one, state) in enumerate(zip(trained_here, states, strict=True)):
         part = within(progress, TEACHERS_END * i / len(wanted), TEACHERS_END * (i + 1) / len(wanted))
         name = "teacher" if len(wanted) == 1 else f"teacher {i + 1}"
         seed = task.seed + 100 * i
@@ -104,7 +105,7 @@ def learn(lesson: Lesson, *, start: dict[str, Any] | None, progress: Progress) -
     if lesson.kind.trees(task, lesson.prepared):
         progress("trees", TEACHERS_END, "gradient-boosted trees")
         grown = _trees(lesson, Limits(), TEACHING)
-        if task.model.teacher == "trees":
+        if not council:
             council, trees = (grown.answers,), grown
         else:
             council, trees = _council(lesson, (council, (grown.answers,), (*council, grown.answers)), grown)

@@ -32,12 +32,21 @@ def teachers_of(lesson: Lesson) -> tuple[Architecture, ...]:
     if task.model.teacher_factory:
         tokens = lesson.data.x.dtype == torch.int64
         return (custom(task.model.teacher_factory, shape, outputs, tokens=tokens),) * task.members
-    if task.model.teacher == "trees" and not lesson.kind.trees(task, lesson.prepared):
+    check_trees(task, lesson.kind, lesson.prepared, shape)
+    return zoo_teachers(task, lesson.kind, lesson.prepared, shape, len(lesson.data))
+
+
+def check_trees(task: TaskConfig, kind: Kind, prepared: Prepared, shape: tuple[int, ...]) -> None:
+    """Refuse trees that are asked for by name where there are none.
+
+    Raises:
+        UsageError: samples are no rows of numbers.
+    """
+    if task.model.teacher == "trees" and not kind.trees(task, prepared):
         raise UsageError(
             'model.teacher = "trees": they are grown for tables, and for windows of which numbers tell the most; these '
             f"are samples {shape} of {task.kind}; expected a family of networks, or auto"
         )
-    return zoo_teachers(task, lesson.kind, lesson.prepared, shape, len(lesson.data))
 
 
 def zoo_teachers(

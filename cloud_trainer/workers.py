@@ -175,5 +175,10 @@ def _failure(directory: Path) -> Exception:
         return TrainingError(
             f"worker {rank} was ended by {signal.Signals(number).name}{why}; the others were ended, too"
         )
-    last = re.findall(r"^(?:\[rank\d+\]: )?([\w.]*(?:Error|Exception|Interrupt)\b.*)", log, re.MULTILINE)
-    return TrainingError(f"the workers failed: {last[-1][:300] if last else 'torchrun ended without a word'}")
+    said = re.findall(r"^(?:\[rank\d+\]: )?([\w.]*(?:Error|Exception|Interrupt)\b.*)", log, re.MULTILINE)
+    said = [line for line in said if not line.startswith("torch.distributed.elastic.")]  # torchrun's own summary
+    if said:
+        return TrainingError(f"the workers failed: {said[-1][:300]}")
+    left = re.findall(r"rank\s*: (\d+) \(local_rank: \d+\)\s*exitcode\s*: (\d+)", log)
+    which = f"worker {left[0][0]} ended with status {left[0][1]}" if left else "torchrun ended"
+    return TrainingError(f"the workers failed: {which}, without a word")

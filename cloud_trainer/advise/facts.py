@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import wave
 import zipfile
-from collections import Counter
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +13,14 @@ from numpy.typing import NDArray
 
 from cloud_trainer.config import DataConfig, TaskConfig
 from cloud_trainer.data.anomaly import normal_class
+from cloud_trainer.data.folders import find_files
+from cloud_trainer.data.npz import NAMES, SAMPLES, truth
 from shared.errors import DataError, MissingExtraError, UsageError, one_line
 
 LOOK = 64 << 20  # bytes of a text file that are counted; the rest is reckoned from its size
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 PHOTO = (224, 224, 3)
-SAMPLES, TARGETS = ("x", "X", "data"), ("y", "Y", "target")
-"""Names of arrays, as :mod:`cloud_trainer.data.npz` takes them."""
+TARGETS = ("y", "Y", "target")
 
 
 class Facts(Struct, frozen=True):
@@ -75,32 +72,28 @@ def _npz(path: Path, task: TaskConfig) -> Facts:
         return _rows(rows, len(names), path, task, exact=True)
     if task.kind == "forecasting" and len(sample) < 2:
         return _rows(rows, sample[0] if sample else 1, path, task, exact=True)
+    if data.shape:
+        sample = tuple(data.shape)
     target = next((name for name in (data.target, *TARGETS) if name in names), "")
     with np.load(path, allow_pickle=False) as arrays:
         y = arrays[target] if target else np.zeros(0)
+        others = {name: arrays[name] for name in NAMES if name in names}
     outputs = _classes(y) if y.dtype.kind in "iubU" else (int(y.shape[-1]) if y.ndim > 1 else 1)
     if "lens" in names:
         size = data.window or 128
         rows, sample = max(1, rows // (data.step or size)), (size, *sample)
     elif task.kind == "audio-classification" and data.seconds and len(sample) == 1:
         sample = (int(data.seconds * (data.sample_rate or 16000)),)
+    normal = 0
+    if task.kind == "image-anomaly":
+        found = truth(path, {data.target or "y": y, **others} if target else {}, data, classes=True)
+        normal = int((found.y == found.labels.index(normal_class(found.labels, "", str(path)))).sum())
     of_one = dtype.itemsize * float(np.prod(sample))
-    normal = _normal(Counter(np.asarray(y).astype(str).ravel().tolist()), task) if target else 0
     return Facts(rows, sample, outputs, of_one, f"counted in {path.name}", normal)
 
 
 def _classes(y: NDArray[Any]) -> int:
     return max(2, len(np.unique(y)))
-
-
-def _normal(counts: Mapping[str, int], task: TaskConfig) -> int:
-    """Samples of the normal class, as the trainer finds it; 0: the task knows no such class, or nobody says which."""
-    if task.kind != "image-anomaly":
-        return 0
-    with contextlib.suppress(DataError):
-        folder = task.data.format == "image-folder"
-        return counts[normal_class(tuple(sorted(counts)), task.data.target if folder else "", task.data.path)]
-    return 0
 
 
 def _csv(path: Path, task: TaskConfig) -> Facts:
@@ -163,33 +156,14 @@ def _lines(path: Path) -> tuple[int, bool]:
     return lines + (last != b"\n"), True
 
 
-def _files(path: Path, suffixes: set[str]) -> Iterator[Path]:
-    for folder, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes:  # noqa: PTH122 - a million
-                yield Path(folder, name)
-
-
-def _folder(path: Path, suffixes: set[str], what: str) -> tuple[int, Path, int]:
-    """Files, the first of them, and folders with classes."""
-    count, first = 0, None
-    for file in _files(path, suffixes):
-        count, first = count + 1, first or file
-    if first is None:
-        raise DataError(f"{path}: no {what} in it; expected a folder for each class")
-    return count, first, max(2, sum(one.is_dir() and not one.name.startswith(".") for one in path.iterdir()))
-
-
 def _images(path: Path, task: TaskConfig) -> Facts:
-    count, first, classes = _folder(path, PICTURES, "images")
-    shape, how = _picture(first, task.data)
-    folders = [one.name for one in path.iterdir() if one.is_dir() and not one.name.startswith(".")]
+    files = find_files(path, task.data, PICTURES, "images")
+    shape, how = _picture(files.paths[0], task.data)
     normal = 0
     if task.kind == "image-anomaly":
-        normal = _normal({name: sum(1 for _ in _files(path / name, PICTURES)) for name in folders}, task)
-    told = f"{count:,} files counted in {path.name}; {how}"
-    return Facts(count, shape, classes, float(np.prod(shape)), told, normal)
+        normal = files.y.count(files.labels.index(normal_class(files.labels, task.data.target, str(path))))
+    told = f"{len(files.paths):,} files counted in {path.name}; {how}"
+    return Facts(len(files.paths), shape, max(2, len(files.labels)), float(np.prod(shape)), told, normal)
 
 
 def _picture(first: Path, config: DataConfig) -> tuple[tuple[int, ...], str]:
@@ -208,11 +182,13 @@ def _picture(first: Path, config: DataConfig) -> tuple[tuple[int, ...], str]:
 
 
 def _sounds(path: Path, task: TaskConfig) -> Facts:
-    count, first, classes = _folder(path, {".wav"}, "WAV files")
+    files = find_files(path, task.data, {".wav"}, "WAV files")
+    first = files.paths[0]
     with wave.open(str(first)) as file:
         seconds = task.data.seconds or file.getnframes() / file.getframerate()
         size = int(seconds * (task.data.sample_rate or file.getframerate()))
-    return Facts(count, (size,), classes, 2.0 * size, f"{count:,} files counted in {path.name}; length of {first.name}")
+    told = f"{len(files.paths):,} files counted in {path.name}; length of {first.name}"
+    return Facts(len(files.paths), (size,), max(2, len(files.labels)), 2.0 * size, told)
 
 
 LOOKS = {

@@ -37,7 +37,7 @@ def teachers_of(task: TaskConfig, shape: Sequence[int], outputs: int, samples: i
     macs, params = rule(task, encoded(task, tuple(shape)), outputs, samples)
     members = members_of(task)
     told = f"rule: {name} for samples of {'x'.join(map(str, shape)) or 'text'}"
-    if task.model.teacher not in {"auto", "trees"}:
+    if task.model.teacher not in {"auto", "trees"} and not task.model.teacher_factory:
         told += f"; model.teacher = {task.model.teacher!r} can only be counted where torch is installed"
     return Network(macs * members, params * members, told + not_called(task), count=networks_of(task))
 

@@ -27,6 +27,8 @@ Method = Literal["reconstruction", "distance", "neighbours"]
 PROTOTYPES = 256
 NARROWEST = 1e-6
 """Of the variance of all samples: no group is taken for narrower, as one of equal samples would be."""
+NOISE = 1e-9
+"""Of the mean square of what samples are made of: no variance is taken for less, for it would be rounding errors."""
 CHUNK = 1024
 ROUNDING = 1e-5
 
@@ -92,6 +94,11 @@ class AnomalyScore(FieldOperation, frozen=True, tag="anomaly_score", dict=True):
             x = np.matmul(x[:, None], self._learned)[:, 0]
         return {self.target: _nearest(x, self._prototypes, self.k)}
 
+    def of_noise(self, size: float) -> float:
+        """The distance, root mean square, of a sample that is a prototype but for noise of this ``size``."""
+        scale = np.trace(np.array(self.precision)) if self.precision else len(self.centre or self.prototypes[0])
+        return size * float(np.sqrt(scale))
+
     @cached_property
     def _learned(self) -> NDArray[np.float64] | None:
         precision = np.array(self.precision) if self.precision else None
@@ -128,25 +135,28 @@ class AnomalyScore(FieldOperation, frozen=True, tag="anomaly_score", dict=True):
         those chosen (greedy k-centre, Gonzalez 1985).
 
         Raises:
-            ValueError: fewer than two samples, ``prototypes`` that are not 1 to 256, or a result that would make a
-                manifest too large.
+            ValueError: fewer than two samples, some that are not finite, ``prototypes`` that are not 1 to 256, or a
+                result that would make a manifest too large.
         """
         if prototypes is not None and not 1 <= prototypes <= PROTOTYPES:
             raise ValueError(f"anomaly_score: {prototypes} prototypes; expected 1 to {PROTOTYPES}")
         x = fields_of(values, grid) if grid else _flat(np.asarray(values))
         if len(x) < 2:
             raise ValueError(f"anomaly_score: {len(x)} samples to learn from; at least 2 are needed")
+        if not np.isfinite(x).all():
+            raise ValueError("anomaly_score: samples to learn from must be finite")
         if method == "neighbours":
             chosen = short(x[spread(x, prototypes or 64)])
             return cls(method, source, prototypes=chosen, k=k, target=target, grid=grid)
         check_size_of(x.shape[1], prototypes or 1)
+        noise = NOISE * float(np.square(x).mean())
         if prototypes is None or prototypes == 1:
-            precision = _inverse(_shrunk(x, shrink), shrink)
+            precision = _inverse(_shrunk(x, shrink, noise), shrink)
             return cls(method, source, centre=short(x.mean(axis=0)), precision=precision, target=target, grid=grid)
         x = some(x)
         group = k_means(x - x.mean(axis=0), prototypes)
         means = np.stack([x[group == one].mean(axis=0) for one in range(group.max() + 1)])
-        least = NARROWEST * float(np.var(x, axis=0).mean())
+        least = max(NARROWEST * float(np.var(x, axis=0).mean()), noise)
         precision = _inverse(_shrunk(x - means[group], shrink, least), shrink)
         return cls(method, source, prototypes=short(means), precision=precision, target=target, grid=grid)
 
@@ -203,7 +213,9 @@ def _check_precision(precision: NDArray[np.float64], *, strictly: bool) -> None:
         ValueError: it is not.
     """
     size = float(np.abs(precision).max())
-    if not np.isfinite(size) or np.abs(precision - precision.T).max() > ROUNDING * size:
+    if not np.isfinite(precision).all():
+        raise ValueError("anomaly_score: precision has numbers that are not finite")
+    if np.abs(precision - precision.T).max() > ROUNDING * size:
         raise ValueError("anomaly_score: precision is not symmetric")
     least = 0.0 if strictly else -ROUNDING * size * len(precision)
     lowest = float(np.linalg.eigvalsh(precision)[0])
@@ -211,7 +223,7 @@ def _check_precision(precision: NDArray[np.float64], *, strictly: bool) -> None:
         raise ValueError(f"anomaly_score: precision is not positive definite: it has an eigenvalue of {lowest:.3g}")
 
 
-def _shrunk(x: NDArray[np.float64], shrink: float, least: float = 0.0) -> NDArray[np.float64]:
+def _shrunk(x: NDArray[np.float64], shrink: float, least: float) -> NDArray[np.float64]:
     """The covariance of ``x``, partly its mean diagonal, which is taken for ``least`` at least."""
     covariance = np.atleast_2d(np.cov(x, rowvar=False, bias=True))
     size = len(covariance)
@@ -221,7 +233,18 @@ def _shrunk(x: NDArray[np.float64], shrink: float, least: float = 0.0) -> NDArra
 
 
 def _inverse(covariance: NDArray[np.float64], shrink: float) -> tuple[tuple[float, ...], ...]:
-    found: tuple[tuple[float, ...], ...] = short(np.linalg.inv(covariance)) if shrink < 1 else ()
+    if shrink >= 1:
+        return ()
+    with np.errstate(over="ignore"):
+        try:
+            inverse = np.linalg.inv(covariance).astype(np.float32)
+        except np.linalg.LinAlgError:
+            inverse = np.full_like(covariance, np.nan)
+    if not np.isfinite(inverse).all():
+        raise ValueError(
+            "anomaly_score: the samples' covariance has no inverse in float32; shrink it more, or scale the samples"
+        )
+    found: tuple[tuple[float, ...], ...] = short(inverse)
     return found
 
 

@@ -117,6 +117,8 @@ class Ill(nn.Module):
     def forward(self, x):
         if os.environ.get("RANK") == "1" and self.how == "exit":
             sys.exit("no licence")
+        if os.environ.get("RANK") == "1" and self.how == "silent":
+            os._exit(3)
         if os.environ.get("RANK") == "1" and self.how == "interrupt":
             raise KeyboardInterrupt
         return self.linear(x.flatten(1))
@@ -128,7 +130,8 @@ class Ill(nn.Module):
         ("read", "^ValueError: what was sent is no network$"),
         ("written", "^TypeError: cannot pickle "),
         ("exit", r"^a worker ended itself: sys.exit\('no licence'\)$"),
-        ("interrupt", "^KeyboardInterrupt"),
+        ("interrupt", "^KeyboardInterrupt$"),
+        ("silent", "^the workers failed: worker 1 ended with status 3, without a word$"),
     ],
 )
 def test_what_fails_outside_the_training_is_told_too(how, line, monkeypatch):
@@ -139,12 +142,29 @@ def test_what_fails_outside_the_training_is_told_too(how, line, monkeypatch):
     assert not left_running()
 
 
+TAIL = """
+Traceback (most recent call last):
+  raise ChildFailedError(
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+============================================================
+cloud_trainer.jobs FAILED
+Root Cause (first observed failure):
+[0]:
+  time      : 2026-01-01_00:00:00
+  rank      : 1 (local_rank: 1)
+  exitcode  : 3 (pid: 4242)
+  error_file: <N/A>
+"""
+"""As torchrun ends its log."""
+
+
 @pytest.mark.parametrize(
     ("log", "line"),
     [
         ("[rank1]: Traceback\n[rank1]: torch.OutOfMemoryError: of 3 GiB\nmore", "torch.OutOfMemoryError: of 3 GiB"),
-        ("ModuleNotFoundError: No module named 'mine'", "ModuleNotFoundError: No module named 'mine'"),
-        ("", "torchrun ended without a word"),
+        (f"ModuleNotFoundError: No module named 'mine'\n{TAIL}", "ModuleNotFoundError: No module named 'mine'"),
+        (TAIL, "worker 1 ended with status 3, without a word"),
+        ("", "torchrun ended, without a word"),
     ],
 )
 def test_workers_that_could_not_tell_are_told_of_by_what_they_printed(tmp_path, log, line):

@@ -6,9 +6,11 @@ import wave
 import numpy as np
 import pytest
 
+from cloud_trainer.advise import train_share
 from cloud_trainer.advise.facts import look
 from cloud_trainer.cli import main
 from cloud_trainer.config import DataConfig, TaskConfig, load_task
+from cloud_trainer.room import anomaly_samples
 from shared.errors import DataError, UsageError
 
 
@@ -209,3 +211,86 @@ def test_data_of_another_format_is_named(format_, content, tmp_path):
 def test_a_factory_is_not_called(tmp_path):
     with pytest.raises(UsageError, match="give --samples"):
         look(TaskConfig(name="a", kind="forecasting", data=DataConfig(format="python", factory="os:abort")))
+
+
+def pictures(folder, **counts):
+    """Empty files that only their names are looked at of, but for the first of each."""
+    from PIL import Image
+
+    for name, count in counts.items():
+        place = folder / "images" / name.replace("__", "/")
+        place.mkdir(parents=True)
+        for i in range(count):
+            if i:
+                (place / f"{i:04}.png").touch()
+            else:
+                Image.new("L", (32, 32)).save(place / "0000.png")
+
+
+ANOMALY = 'format = "image-folder"\npath = "images"'
+
+
+def made(found):
+    """Samples that a teacher of anomalies is trained on."""
+    line = next(line for line in found["train"]["lines"] if line.startswith("teacher"))
+    assert "(made-up anomalies and as many normal images)" in line
+    return int(line.split()[1].replace(",", ""))
+
+
+def test_of_anomalies_the_samples_are_counted_that_a_training_makes_of_normal_images(task, capsys):
+    pytest.importorskip("PIL")
+    pictures(task.folder, good=300, crack=90, _hidden=50)
+    path = task("image-anomaly", ANOMALY)
+    found = look(load_task(path))
+    assert (found.samples, found.normal, found.shape) == (390, 300, (32, 32, 1))
+    config = load_task(path)
+    expected = anomaly_samples(round(300 * train_share(config)), 32 * 32)
+    assert 4000 < expected < 16_000
+    assert made(told(capsys, path)) == expected
+    assert made(told(capsys, path, "--samples", 10**9)) == 16_000
+    assert "1,000,000,000" in told(capsys, path, "--samples", 10**9)["known"]["samples"]
+    assert made(told(capsys, "--kind", "image-anomaly", "--samples", 1)) < 4000  # of photographs there is room for some
+
+
+def test_normal_images_are_those_that_the_trainer_takes_for_it(task, capsys):
+    pytest.importorskip("PIL")
+    pictures(task.folder, train__good=200, test__good=40, test__crack=60, ground_truth__crack=60)
+    found = look(load_task(task("image-anomaly", ANOMALY)))
+    assert (found.samples, found.normal) == (300, 240)
+    found = look(load_task(task("image-anomaly", ANOMALY + '\ntarget = "crack"')))
+    assert found.normal == 60
+    assert "no class 'nope'" in refused(capsys, task("image-anomaly", ANOMALY + '\ntarget = "nope"'), code=1)
+    x, y = np.zeros((900, 16, 16), np.uint8), np.repeat([0, 1], [600, 300])
+    np.savez(task.folder / "a.npz", x=x, y=y)
+    assert look(load_task(task("image-anomaly", 'format = "npz"\npath = "a.npz"'))).normal == 600
+    np.savez(task.folder / "b.npz", x=x, y=y, names=["bad", "good"])
+    assert look(load_task(task("image-anomaly", 'format = "npz"\npath = "b.npz"'))).normal == 300
+    named = task("image-anomaly", 'format = "npz"\npath = "a.npz"\nnames = ["worn", "ok"]')
+    assert look(load_task(named)).normal == 300
+
+
+def test_samples_have_the_shape_that_the_task_gives_them(task):
+    np.savez(task.folder / "a.npz", x=np.zeros((30, 256), np.uint8), y=np.arange(30) % 3)
+    path = task("image-classification", 'format = "npz"\npath = "a.npz"\nshape = [16, 16]')
+    assert look(load_task(path)).shape == (16, 16)
+
+
+def test_what_a_training_refuses_is_refused(task, capsys):
+    np.savez(task.folder / "a.npz", x=np.zeros((30, 16, 16), np.uint8), y=np.arange(30) % 3)
+    data = 'format = "npz"\npath = "a.npz"'
+    for teacher, line in (("trees", "they are grown for tables"), ("nonsense", "there is no family 'nonsense'")):
+        path = task("image-classification", f'{data}\n[model]\nteacher = "{teacher}"')
+        assert line in refused(capsys, path)
+        path = task("image-classification", f'{data}\n[model]\nteacher = "{teacher}"\nteacher_factory = "mine:net"')
+        assert "is not called" in told(capsys, path)["known"]["teacher"]
+
+
+def test_histories_of_items_are_as_long_as_the_task_says(task):
+    (task.folder / "a.csv").write_text("user,item,time\n" + "1,2,3\n" * 50, encoding="utf-8")
+    path = task("recommendation", 'format = "csv"\npath = "a.csv"\nitem = "item"\nuser = "user"\nhistory = 20')
+    assert look(load_task(path)).shape == (20,)
+
+
+def test_networks_are_counted_where_macs_are_given(capsys):
+    given = ("--kind", "tabular-regression", "--samples", 5000, "--macs", 1e6)
+    assert "in 2 networks" in told(capsys, *given)["known"]["teacher"]

@@ -99,12 +99,12 @@ def test_a_family_is_counted_or_refused_in_one_line(kind, family, monkeypatch):
     assert f"model.teacher = {family!r} can only be counted where torch is installed" in counted(asked, shape, 5, 9).how
 
 
-def test_trees_are_not_counted_beside_the_usual_networks(monkeypatch):
+def test_where_trees_teach_the_usual_networks_are_what_a_student_is_measured_by():
     asked = task("tabular-regression", teacher="trees")
     usual = counted(task("tabular-regression"), (10,), 1, 1000)
     found = counted(asked, (10,), 1, 1000)
     assert (found.macs, found.count) == (usual.macs, 2)
-    assert found.how.endswith(", without the trees")
+    assert found.how.endswith("; trees teach")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -183,6 +183,40 @@ def test_groups_of_equal_samples_are_not_taken_for_infinitely_narrow(repeats: in
     assert found[:10].max() < 1e-2 < found[10:].min() < 1e5
 
 
+@pytest.mark.parametrize("prototypes", [None, 4])
+@pytest.mark.parametrize("side", [16, 28])
+def test_pictures_that_are_all_the_same_can_be_learned_from(side: int, prototypes: int | None) -> None:
+    for seed in range(20):
+        one = np.random.default_rng(seed).normal(size=(1, side, side)).astype(np.float32)
+        operation = AnomalyScore.fit(np.repeat(one, 30 + seed, axis=0), prototypes=prototypes, grid=9, shrink=0.01)
+        same, other = operation({"embedding": np.concatenate([one, one + 0.1])})["score"]
+        assert same < 0.5
+        assert 50 < other < 1e9
+
+
+def test_what_has_no_covariance_to_invert_is_refused() -> None:
+    plane = np.outer(np.arange(9.0), np.ones(4))
+    for x, why in (
+        (np.full((5, 3), np.nan), "samples to learn from must be finite"),
+        (np.random.default_rng(0).normal(size=(9, 4)) * 1e-22, "no inverse in float32; shrink it more, or scale"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            AnomalyScore.fit(x)
+    with pytest.raises(ValueError, match=r"no inverse in float32|not positive definite|not symmetric"):
+        AnomalyScore.fit(plane, shrink=0.0, prototypes=2)
+    with pytest.raises(ValueError, match="not finite"):
+        AnomalyScore("distance", centre=(0.0,), precision=((float("nan"),),))
+
+
+@pytest.mark.parametrize("fit", [{}, {"shrink": 1.0}, {"prototypes": 3}])
+def test_the_distance_of_noise_is_what_noise_makes(fit: dict[str, int]) -> None:
+    operation = AnomalyScore.fit(embeddings(), **fit)
+    start = np.array([operation.centre or operation.prototypes[0]])
+    noisy = start + 1e-3 * np.random.default_rng(0).normal(size=(4000, start.shape[1]))
+    found = np.sqrt(np.square(operation({"embedding": noisy})["score"]).mean())
+    assert operation.of_noise(1e-3) == pytest.approx(found, rel=0.05)
+
+
 def test_fields_are_the_same_however_many_pictures_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(0).normal(size=(50, 17, 13, 3)).astype(np.float32)
     whole = fields_of(x, 5)

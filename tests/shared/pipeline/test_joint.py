@@ -49,15 +49,28 @@ def test_scores_of_zero_and_of_no_number_do_what_they_can() -> None:
 
 
 @pytest.mark.parametrize("share", [0.02, 0.05, 0.4, 0.7])
-@pytest.mark.parametrize("least", [0.0, 1e-9])
-def test_samples_that_repeat_others_widen_nothing(share: float, least: float) -> None:
+@pytest.mark.parametrize(("repeated", "least"), [(0.0, None), (1e-7, None), (1e-3, 1e-2)])
+def test_samples_that_repeat_others_widen_nothing(share: float, repeated: float, least: float | None) -> None:
     scores = RANDOM.lognormal(2, 0.3, 1000)
     plain = JointScore.fit({"a": scores})
-    scores[: round(share * 1000)] = least
-    repeated = JointScore.fit({"a": scores})
-    assert repeated.usual == pytest.approx(plain.usual, abs=0.05)
-    assert repeated.spreads == pytest.approx(plain.spreads, rel=0.15)
-    assert repeated({"a": np.array([0.0])})["score"][0] == -3
+    scores[: round(share * 1000)] = repeated
+    found = JointScore.fit({"a": scores}, least=None if least is None else {"a": least})
+    assert found.usual == pytest.approx(plain.usual, abs=0.05)
+    assert found.spreads == pytest.approx(plain.spreads, rel=0.15)
+    assert found({"a": np.array([repeated])})["score"][0] == -3
+
+
+def test_what_is_less_than_noise_counts_as_noise() -> None:
+    operation = JointScore.fit({"a": np.array([1e-3, 2e-3]), "b": np.array([1.0, 2.0])}, least={"a": 0.1})
+    assert operation.least == pytest.approx((0.1, 1e-6))
+    near, nearer = operation({"a": np.array([0.05, 0.0]), "b": np.ones(2)})["score"]
+    assert near == nearer
+    assert operation({"a": np.array([0.2]), "b": np.ones(1)})["score"][0] > near + 10
+
+
+def test_one_sample_far_off_does_not_hide_the_others() -> None:
+    operation = JointScore.fit({"a": np.array([1.0, 1.0, 1.0, 1.0, 1.0, 5e4])})
+    assert operation.usual == (0.0,)
 
 
 @pytest.mark.parametrize("share", [0.02, 0.05, 0.4])
@@ -78,13 +91,16 @@ def test_what_it_cannot_learn_from_or_work_with_is_refused() -> None:
     for scores in ({}, {"a": np.zeros(0)}):
         with pytest.raises(ValueError, match="no scores to learn from"):
             JointScore.fit(scores)
-    with pytest.raises(ValueError, match="must be finite"):
-        JointScore.fit({"a": np.array([1.0, np.nan])})
+    for bad in ([1.0, np.nan], [1.0, np.inf], [1.0, -1.0]):
+        with pytest.raises(ValueError, match="must be finite, and 0 or more"):
+            JointScore.fit({"a": np.array(bad)})
     for text in (
         '{"sources": ["a"], "usual": [], "spreads": [1]}',
         '{"sources": ["a"], "usual": [0], "spreads": [1, 1]}',
         '{"sources": [], "usual": [], "spreads": []}',
         '{"sources": ["a"], "usual": [0], "spreads": [0]}',
+        '{"sources": ["a"], "usual": [0], "spreads": [1], "least": [1, 1]}',
+        '{"sources": ["a"], "usual": [0], "spreads": [1], "least": [0]}',
     ):
         with pytest.raises(msgspec.ValidationError):
             msgspec.json.decode(text.replace("{", '{"op": "joint_score", ', 1), type=JointScore)
