@@ -5,7 +5,7 @@ a student can learn to see as its teacher does: a linear projection of its embed
 drawn towards the teacher's (feature matching: Romero et al. 2015, arXiv 1412.6550).
 
 Several teachers are averaged: their answers (logits of classifiers, that is the geometric mean of their probabilities;
-numbers as they are), and their embeddings side by side.
+numbers as they are), each as much as it weighs, and their embeddings side by side.
 
 **Altered samples.** A student that is trained on altered samples must hear what its teacher says of the very same ones.
 Asking it in every epoch costs ``epochs`` times the teacher; so where that would be very many samples
@@ -28,10 +28,25 @@ from cloud_trainer.fit.forward import BATCH, both
 from cloud_trainer.fit.teaching import Teaching
 from shared.errors import TrainingError
 
-__all__ = ["Teacher", "Teaching", "teach"]
+__all__ = ["Teacher", "Teaching", "Weighted", "answering", "teach"]
 
-Teacher = nn.Module | Callable[[NDArray[Any]], NDArray[Any]]
+Answering = nn.Module | Callable[[NDArray[Any]], NDArray[Any]]
 """A network, or what gives answers (n, outputs) to samples (n, *input) in numpy."""
+
+
+class Weighted(Struct, frozen=True, eq=False):
+    """A teacher that counts ``weight`` times as much as one without."""
+
+    teacher: Any
+    weight: float
+
+
+Teacher = Answering | Weighted
+
+
+def answering(teacher: Teacher) -> Answering:
+    """Whoever answers, without its weight."""
+    return teacher.teacher if isinstance(teacher, Weighted) else teacher
 
 
 def teach(
@@ -81,7 +96,7 @@ class _Ask(Struct, frozen=True, eq=False):
 def _asked(teachers: Sequence[Teacher], x: Tensor, batch: int, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
     answers: list[Tensor] = []
     embeddings: list[Tensor] = []
-    for i, teacher in enumerate(teachers):
+    for i, teacher in enumerate(map(answering, teachers)):
         if isinstance(teacher, nn.Module):
             answer, embedding = both(teacher, x, batch, dtype)
         else:
@@ -96,4 +111,8 @@ def _asked(teachers: Sequence[Teacher], x: Tensor, batch: int, dtype: torch.dtyp
         if embedding is not None:
             embeddings.append(embedding)
     whole = answers[0] if len(answers) == 1 else torch.stack(answers).mean(dim=0)
+    weights = [one.weight if isinstance(one, Weighted) else 1.0 for one in teachers]
+    if len(set(weights)) > 1:
+        shares = torch.tensor(weights, dtype=torch.float64) / sum(weights)
+        whole = torch.tensordot(shares.float(), torch.stack(answers), 1)
     return whole, torch.cat(embeddings, dim=1) if embeddings else None

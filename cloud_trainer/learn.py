@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import torch
 from msgspec import Struct
 from torch import nn
 
 from cloud_trainer.config import TaskConfig
-from cloud_trainer.distillation import Teacher, Teaching, teach
+from cloud_trainer.council import gather, trees_within
+from cloud_trainer.distillation import Teacher, Teaching, answering, teach
 from cloud_trainer.engines import in_order
 from cloud_trainer.fit import Curve, train
 from cloud_trainer.fit.plan import Precision
@@ -33,7 +33,7 @@ from cloud_trainer.kinds import Adviser
 from cloud_trainer.lesson import Lesson, Network, plan
 from cloud_trainer.models import Architecture, Limits, build, bytes_of, macs_of
 from cloud_trainer.models.pictures import PictureArchitecture
-from cloud_trainer.models.trees import TEACHING, TreePlan, Trees, fit_trees, refit_trees
+from cloud_trainer.models.trees import Trees
 from cloud_trainer.progress import Progress, within
 from cloud_trainer.search import Budget, Job, SearchResult, Trial, propose, search
 from cloud_trainer.sizing import SMALL_TREES, default_student, limits_of, students_of, teachers_of
@@ -42,21 +42,19 @@ from shared.errors import TrainingError
 from shared.files import write_atomic
 
 CHECKPOINT = "checkpoint.pt"
-TOGETHER = 0.003  # of the score
 WARM_SHARE = 0.5  # of the epochs, when the weights are good already
-TEACHERS_END, SEARCH_END, STUDENT_END = 0.45, 0.6, 0.85
+TEACHERS_END, ADVISERS_END, SEARCH_END, STUDENT_END = 0.43, 0.45, 0.6, 0.85
 
 
 class Learned(Struct, frozen=True, eq=False):
-    """``council``: who taught, averaged: the ``teachers``, or ``trees`` (or another adviser of the kind's), or both,
-    whatever is best on the validation split. ``small_trees``: trees within the student's limits, where they are better
-    than the student; ``alone``: the student without teachers; ``warm``: the weights of the parent release were gone on
-    with."""
+    """``council``: who taught, averaged: ``teachers``, and ``advisers``, who are no networks. ``small_trees``: trees
+    within the student's limits, where they are better than the student; ``alone``: the student without teachers;
+    ``warm``: the weights of the parent release were gone on with."""
 
     teachers: tuple[Network, ...]
     student: Network
     council: tuple[Teacher, ...] = ()
-    trees: Adviser | None = None
+    advisers: tuple[Adviser, ...] = ()
     small_trees: Trees | None = None
     alone: Network | None = None
     search: SearchResult | None = None
@@ -66,8 +64,14 @@ class Learned(Struct, frozen=True, eq=False):
     @property
     def macs(self) -> tuple[int, int]:
         """Of all who taught together, and of the student, for one sample."""
-        taught = sum(one.macs for one in self.teachers if one.model in self.council)
-        return taught + (self.trees.macs if self.trees else 0), self.student.macs
+        taught = sum(one.macs for one in self.taught) + sum(one.macs for one in self.advisers)
+        return taught, self.student.macs
+
+    @property
+    def taught(self) -> tuple[Network, ...]:
+        """The networks that were heard."""
+        heard = [answering(one) for one in self.council]
+        return tuple(one for one in self.teachers if one.model in heard)
 
     @property
     def curves(self) -> tuple[Curve, ...]:
@@ -98,26 +102,15 @@ def learn(lesson: Lesson, *, start: dict[str, Any] | None, progress: Progress) -
         seed = task.seed + 100 * i
         made = _train(lesson, one, name, task.training.teacher_epochs, share, seed, progress=part, state=state)
         teachers.append(made)
-    council: tuple[Teacher, ...] = tuple(one.model for one in teachers)
-    trees: Adviser | None = lesson.kind.adviser(task, lesson.prepared, lesson.data, lesson.validation)
-    if trees is not None:
-        council, trees = _council(lesson, (council, (*council, trees.answers)), trees)
-    if lesson.kind.trees(task, lesson.prepared):
-        progress("trees", TEACHERS_END, "gradient-boosted trees")
-        grown = _trees(lesson, Limits(), TEACHING)
-        if not council:
-            council, trees = (grown.answers,), grown
-        else:
-            council, trees = _council(lesson, (council, (grown.answers,), (*council, grown.answers)), grown)
-        if trees is grown:
-            council, trees = _refitted(lesson, council, grown)
+    part = within(progress, TEACHERS_END, ADVISERS_END)
+    council, advisers = gather(lesson, tuple(one.model for one in teachers), part)
     weight = lesson.kind.feature_weight(task)
     teaching = teach(council, lesson.data.x, feature_weight=weight, dtype=_dtype(task, wanted))
     found = None
     if student is None:
-        found = _search(lesson, limits, teaching, within(progress, TEACHERS_END, SEARCH_END))
+        found = _search(lesson, limits, teaching, within(progress, ADVISERS_END, SEARCH_END))
         student = found.architecture
-    part = within(progress, SEARCH_END if found else TEACHERS_END, STUDENT_END if task.distill.compare else 1.0)
+    part = within(progress, SEARCH_END if found else ADVISERS_END, STUDENT_END if task.distill.compare else 1.0)
     epochs, seed = task.training.student_epochs, task.seed + 1
     if found is not None:  # no fewer than what it was chosen for
         epochs = max(epochs, found.epochs)
@@ -127,8 +120,8 @@ def learn(lesson: Lesson, *, start: dict[str, Any] | None, progress: Progress) -
     if task.distill.compare:
         last = within(progress, STUDENT_END, 1.0)
         alone = _train(lesson, student, "student without teacher", epochs, share, seed, progress=last, state=state)
-    small = _small_trees(lesson, trained, limits) if isinstance(trees, Trees) else None
-    return Learned(tuple(teachers), trained, council, trees, small, alone, found, limits, warm)
+    small = _small_trees(lesson, trained, limits) if any(isinstance(one, Trees) for one in advisers) else None
+    return Learned(tuple(teachers), trained, council, advisers, small, alone, found, limits, warm)
 
 
 def _train(
@@ -200,45 +193,11 @@ def finetuned(lesson: Lesson, learned: Learned, model: nn.Module, epochs: int) -
     )
 
 
-def _trees(lesson: Lesson, limits: Limits, wanted: TreePlan = TreePlan()) -> Trees:  # noqa: B008  (frozen)
-    data, validation = lesson.data, lesson.validation
-    return fit_trees(
-        data.x.numpy(),
-        data.y.numpy(),
-        (validation.x.numpy(), validation.y.numpy()),
-        outputs=lesson.prepared.outputs,
-        score=lesson.objective.score,
-        limits=limits,
-        plan=wanted,
-        seed=lesson.task.seed,
-    )
-
-
-def _refitted(lesson: Lesson, council: tuple[Teacher, ...], trees: Trees) -> tuple[tuple[Teacher, ...], Trees]:
-    """Now that the validation split has chosen them, trees learn from it, too: a fifth more rows tell."""
-    x, y = (torch.cat([getattr(lesson.data, name), getattr(lesson.validation, name)]).numpy() for name in ("x", "y"))
-    more = refit_trees(trees, x, y, seed=lesson.task.seed)
-    return tuple(more.answers if one == trees.answers else one for one in council), more
-
-
-def _council(
-    lesson: Lesson, choices: tuple[tuple[Teacher, ...], ...], adviser: Adviser
-) -> tuple[tuple[Teacher, ...], Adviser | None]:
-    """The best of ``choices`` on the validation split; of equals the first, which is without the ``adviser``. All
-    together, the last, are taken where they are hardly worse: on other data they are the safest."""
-    validation = lesson.validation
-    scores = [lesson.objective.score(teach(one, validation.x).answers.numpy(), validation.y.numpy()) for one in choices]
-    best = int(np.argmax(scores))
-    if scores[-1] >= scores[best] - TOGETHER and best:
-        best = len(choices) - 1
-    return choices[best], adviser if best else None
-
-
 def _small_trees(lesson: Lesson, student: Network, limits: Limits) -> Trees | None:
     """Trees that cost a device no more than the student may, if they are better than it on the validation split."""
     room = Limits(macs=limits.macs, bytes=lesson.task.model.max_bytes or SMALL_TREES)
     try:
-        trees = _trees(lesson, room)
+        trees = trees_within(lesson, room)
     except TrainingError:  # not a single tree fits
         return None
     validation, score = lesson.validation, lesson.objective.score

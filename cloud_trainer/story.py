@@ -183,10 +183,10 @@ def _networks(story: Story, grades: dict[str, Graded]) -> tuple[NetworkView, ...
     for name, one in grades.items():
         macs, size, label, note = learned.student.macs, learned.student.bytes, learned.student.architecture.label, ""
         if name == "teacher":
-            taught = [t for t in learned.teachers if t.model in learned.council]
-            labels = [*(t.architecture.label for t in taught), *([learned.trees.label] if learned.trees else [])]
+            taught = learned.taught
+            labels = [*(one.architecture.label for one in taught), *(one.label for one in learned.advisers)]
             macs, label = learned.macs[0], " + ".join(dict.fromkeys(labels))
-            size = sum(t.bytes for t in taught) + (learned.trees.bytes if learned.trees else 0)
+            size = sum(one.bytes for one in taught) + sum(one.bytes for one in learned.advisers)
             note = f"{len(labels)} averaged" if len(labels) > 1 else ""
         if name == "student, pruned":
             macs, label = story.manifest.variants[0].macs, f"{label}-pruned"

@@ -75,11 +75,11 @@ def row_features(task: TaskConfig, splits: Splits, *, classes: int) -> RowFeatur
         raise DataError("no column is left to learn from: all are constant, or different in every row")
     parts = [(applied(preprocess, part.x), part.y) for part in (splits.train, splits.validation)]
     options = {"classes": classes, "method": config.select, "seed": task.seed}
-    found = select(Candidates(names, groups), *parts, max_features=config.max_features, **options)  # type: ignore[arg-type]
+    found = select(Candidates(names, groups), *parts, max_features=config.max_features, straight=True, **options)  # type: ignore[arg-type]
     kept, table = found.kept, found.table
     pairs: tuple[Pair, ...] = ()
     if config.engineer and config.select != "none" and not config.max_features:
-        pairs, more = _combinations(Candidates(names, groups), kept, table, categories, parts, options)
+        pairs, more = _combinations(Candidates(names, groups), found.strong, table, categories, parts, options)
         table = FeatureTable((*table.features, *more), table.measure)
     places = [c for k in kept for c in groups[k]]
     width = parts[0][0].shape[1]

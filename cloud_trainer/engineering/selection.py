@@ -4,9 +4,11 @@
    some shuffled copies of features beside the real ones (the shadow features of Kursa and Rudnicki 2010, "Feature
    Selection with the Boruta Package"). A feature's importance is what its shuffling costs on the validation split
    (Breiman 2001), as a share of the target's variance; of classes, of that of their indicators.
+   Raw columns are measured by a linear model as well (``straight``): on a few hundred rows trees do not see what shifts
+   the target a little, the same everywhere.
    ``mutual-information``: with the target, in nats (Kraskov et al. 2004), of features and shuffled copies alike.
-2. **Choose.** Kept is what is more important than the best of the shuffled copies, and costs at least a thousandth of
-   the variance (tells at least 0.02 nats).
+2. **Choose.** Kept is what is more important, to either model, than the best of the shuffled copies, and costs at least
+   a thousandth of the variance (tells at least 0.02 nats).
 3. **Check.** Features that say the same hide each other: each alone can be shuffled without loss. So the ensemble is
    fitted once more on what is kept, and while it is worse than with everything by more than ``TOLERANCE``, the best of
    those that were dropped come back. At least one feature is always kept.
@@ -17,7 +19,7 @@ held-out thirds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -57,10 +59,12 @@ class Candidates(Struct, frozen=True, eq=False):
 
 
 class Selected(Struct, frozen=True, eq=False):
-    """``kept``: places of the candidates, rising; ``table`` for the report."""
+    """``kept``: places of the candidates, rising; ``table`` for the report. ``strong``: those kept that not the linear
+    model alone has asked for."""
 
     kept: tuple[int, ...]
     table: FeatureTable
+    strong: tuple[int, ...] = ()
 
 
 def select(
@@ -71,6 +75,7 @@ def select(
     classes: int = 0,
     method: Method = "permutation",
     max_features: int = 0,
+    straight: bool = False,
     seed: int = 0,
 ) -> Selected:
     """What to keep of ``candidates``. ``train`` and ``validation``: x (n, columns) numbers, NaN where one is missing;
@@ -78,13 +83,20 @@ def select(
     count = len(candidates.names)
     if method == "none" and (not max_features or max_features >= count):
         rows = tuple(Feature(name, None, kept=True, why="not measured") for name in candidates.names)
-        return Selected(tuple(range(count)), FeatureTable(rows, ""))
+        return Selected(tuple(range(count)), FeatureTable(rows, ""), tuple(range(count)))
     x, y, folds = _arranged(train, validation, classes, seed)
     how: Method = "mutual-information" if method == "mutual-information" else "permutation"
     measure = _mutual_information if how == "mutual-information" else _permutation
     importance, noise = measure(candidates.columns, x, y, folds, classes, seed)
-    order = np.argsort(-importance, kind="stable").tolist()
-    kept = order if method == "none" else [k for k in order if importance[k] > noise]
+    above = importance > noise
+    weak = np.zeros(count, bool)
+    if straight and how == "permutation":
+        other, least = _permutation(candidates.columns, x, y, folds, classes, seed, _straight)
+        weak = (other > least) & ~above
+        above |= weak
+        importance = np.where(other > least, np.maximum(importance, other), importance)
+    order = sorted(range(count), key=lambda k: (not above[k], -importance[k]))
+    kept = order if method == "none" else [k for k in order if above[k]]
     kept = kept or order[:1]
     back: list[int] = []
     if method != "none" and len(kept) < count:
@@ -96,8 +108,12 @@ def select(
     kept = [*kept, *back]
     if max_features:
         kept = [k for k in order if k in kept][:max_features]
-    rows = tuple(_row(candidates.names[k], float(importance[k]), noise, k in kept, k in back) for k in order)
-    return Selected(tuple(sorted(kept)), FeatureTable(rows, MEASURES[how]))
+    rows = tuple(
+        _row(candidates.names[k], float(importance[k]), noise, k in kept, k in back, above=bool(above[k]))
+        for k in order
+    )
+    strong = tuple(k for k in sorted(kept) if not weak[k])
+    return Selected(tuple(sorted(kept)), FeatureTable(rows, MEASURES[how]), strong)
 
 
 def explained(
@@ -113,8 +129,7 @@ def explained(
     return _score(candidates.columns, range(len(candidates.names)), x, y, folds, seed)
 
 
-def _row(name: str, importance: float, noise: float, kept: bool, back: bool) -> Feature:
-    above = importance > noise
+def _row(name: str, importance: float, noise: float, kept: bool, back: bool, *, above: bool) -> Feature:
     if kept:
         why = (
             "tells more than chance" if above else "without it and its like the rest does worse" if back else "the best"
@@ -158,6 +173,17 @@ def _ensemble(x: NDArray[np.float32], y: Floats, seed: int) -> Any:
     return model.fit(x, y if y.shape[1] > 1 else y[:, 0])
 
 
+def _straight(x: NDArray[np.float32], y: Floats, seed: int) -> Any:
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    del seed
+    steps = (SimpleImputer(keep_empty_features=True), StandardScaler(), Ridge(1.0))
+    return make_pipeline(*steps).fit(x.astype(np.float64), y)
+
+
 def _explained(model: Any, x: NDArray[np.float32], y: Floats) -> float:
     """Share of the variance of ``y`` that the model's answers explain."""
     return _share(model.predict(x).reshape(y.shape), y)
@@ -175,8 +201,9 @@ def _permutation(
     folds: Folds,
     classes: int,
     seed: int,
+    fit: Callable[[NDArray[np.float32], Floats, int], Any] | None = None,
 ) -> tuple[Floats, float]:
-    """Importance of each candidate, and that of the best shuffled copy."""
+    """Importance of each candidate to what ``fit`` gives (the ensemble), and that of the best shuffled copy."""
     del classes
     random = np.random.default_rng(seed + 1)
     which = random.permutation(len(columns))[: max(3, min(MOST_PROBES, len(columns)))]
@@ -188,7 +215,7 @@ def _permutation(
         at += probe.shape[1]
     lost = np.zeros((len(folds), len(groups)))
     for i, (fitted, measured) in enumerate(folds):
-        model = _ensemble(wide[fitted], y[fitted], seed)
+        model = (fit or _ensemble)(wide[fitted], y[fitted], seed)
         held, truth = wide[measured], y[measured]
         whole = _explained(model, held, truth)
         step = max(1, AT_ONCE // (len(held) * REPEATS))

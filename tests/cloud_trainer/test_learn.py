@@ -93,8 +93,9 @@ def table_lesson(model: ModelConfig) -> Lesson:
 
 def test_trees_that_are_named_teach_alone():
     found = learn(table_lesson(ModelConfig(teacher="trees", teacher_width=2)), start=None, progress=silent)
-    assert found.trees is not None
+    assert [one.label.partition("-")[0] for one in found.advisers] == ["trees"]
     assert len(found.council) == 1
+    assert not found.teachers
     assert not isinstance(found.council[0], nn.Module)
 
 

@@ -75,3 +75,24 @@ def test_something_is_kept_where_all_is_noise():
     random = np.random.default_rng(0)
     split = [(random.normal(size=(n, 3)).astype(np.float32), random.normal(size=n)) for n in (90, 60)]
     assert select(Candidates(("a", "b", "c"), ((0,), (1,), (2,))), *split).kept
+
+
+def test_on_few_rows_a_linear_model_sees_what_trees_do_not():
+    """A column that shifts the target a little, the same everywhere, beside a strong one that it goes with."""
+    weak, noise = {True: 0, False: 0}, {True: 0, False: 0}
+    columns = Candidates(tuple("abcdef"), tuple((k,) for k in range(6)))
+    for seed in range(8):
+        random = np.random.default_rng(seed)
+        x = random.normal(size=(260, 6)).astype(np.float32)
+        x[:, 1] = 0.5 * x[:, 0] + np.sqrt(0.75) * x[:, 1]
+        x[::40, 2] = np.nan
+        y = 2 * x[:, 0] - 0.15 * x[:, 1] + random.normal(size=260)
+        parts = [(x[:200], y[:200]), (x[200:], y[200:])]
+        for straight in (True, False):
+            found = select(columns, *parts, straight=straight, seed=seed)
+            weak[straight] += 1 in found.kept
+            noise[straight] += sum(k > 1 for k in found.kept)
+            assert 0 in found.strong
+            assert straight or found.strong == found.kept
+    assert weak[True] >= weak[False] + 2
+    assert noise[True] <= noise[False]
