@@ -154,7 +154,6 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
     p99_ms: Annotated[float, Meta(ge=0)] = 0.0
     device: str = "raspberry-pi-4"
     embedding: Positive = 32
-    quantiles: tuple[Share, ...] = ()  # of regressions and forecasts, e.g. 0.1, 0.5, 0.9: an interval beside the answer
     search: bool = False
     search_trials: Positive = 9
     search_epochs: Positive = 2  # of the first round; each next one has three times as many for a third of the trials

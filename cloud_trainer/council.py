@@ -124,7 +124,7 @@ def _weights(lesson: Lesson, members: Sequence[tuple[Teacher, ...]]) -> list[flo
 
 
 def _refitted(lesson: Lesson, refit: Refit) -> Adviser | None:
-    """Learned from the validation split as well, now that it has chosen: a fifth more rows tell."""
+    """Learned from the validation split as well, now that it has chosen: a seventh more rows tell."""
     x, y = (torch.cat([getattr(lesson.data, name), getattr(lesson.validation, name)]) for name in ("x", "y"))
     return refit(x, y)
 

@@ -3,7 +3,7 @@
 What is trained, in this order, each with a checkpoint of its own in the release's work directory, so that a run that
 was killed goes on where it was:
 
-1. every teacher; several are an ensemble, and gradient-boosted trees are one where the kind of task likes them
+1. every teacher; several are an ensemble, and others than networks join them (:mod:`cloud_trainer.council`)
 2. candidates for the student's architecture, if the task asks for a search
 3. the student, from the softened answers of its teachers
 4. the same student from the labels alone, if the task asks what its teachers were worth
@@ -120,7 +120,7 @@ def learn(lesson: Lesson, *, start: dict[str, Any] | None, progress: Progress) -
     if task.distill.compare:
         last = within(progress, STUDENT_END, 1.0)
         alone = _train(lesson, student, "student without teacher", epochs, share, seed, progress=last, state=state)
-    small = _small_trees(lesson, trained, limits) if any(isinstance(one, Trees) for one in advisers) else None
+    small = _small_trees(lesson, trained, limits) if lesson.kind.trees(task, lesson.prepared) else None
     return Learned(tuple(teachers), trained, council, advisers, small, alone, found, limits, warm)
 
 

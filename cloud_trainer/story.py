@@ -187,7 +187,7 @@ def _networks(story: Story, grades: dict[str, Graded]) -> tuple[NetworkView, ...
             labels = [*(one.architecture.label for one in taught), *(one.label for one in learned.advisers)]
             macs, label = learned.macs[0], " + ".join(dict.fromkeys(labels))
             size = sum(one.bytes for one in taught) + sum(one.bytes for one in learned.advisers)
-            note = f"{len(labels)} averaged" if len(labels) > 1 else ""
+            note = f"{len(labels)} together" if len(labels) > 1 else ""
         if name == "student, pruned":
             macs, label = story.manifest.variants[0].macs, f"{label}-pruned"
             size = sum(parameter.numel() for parameter in story.released.parameters())

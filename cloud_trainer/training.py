@@ -192,7 +192,7 @@ def train_release(
                 ),
                 task=kind.task,
             )
-            judge = judge_of(task, pipeline, kind.task, splits)
+            judge = judge_of(pipeline, kind.task, splits)
             parts = {"reference": splits.reference.x, "test": splits.test.x}
             parts |= {share.device: share.held_out.x for share in shares}
             chosen_on = splits.validation
@@ -293,7 +293,7 @@ class Warnings:
             self._progress(WARNING, 0.0, text)
 
 
-def judge_of(task: TaskConfig, pipeline: Pipeline, manifest_task: str, splits: Splits) -> Judge:
+def judge_of(pipeline: Pipeline, manifest_task: str, splits: Splits) -> Judge:
     """What the figures of this task need to know."""
     thresholds = [one.threshold for one in pipeline.decode if isinstance(one, Threshold)]
     scale = 0.0
@@ -302,7 +302,6 @@ def judge_of(task: TaskConfig, pipeline: Pipeline, manifest_task: str, splits: S
     return Judge(
         manifest_task,
         threshold=thresholds[0] if thresholds and manifest_task == "anomaly" else None,
-        quantiles=task.model.quantiles if manifest_task in {"regression", "forecast"} else (),
         scale=scale,
     )
 

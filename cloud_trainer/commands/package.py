@@ -109,6 +109,8 @@ def run(args: argparse.Namespace) -> int:
 
 def make(args: argparse.Namespace) -> tuple[Manifest, list[str]]:
     """The release, and what its user should know."""
+    if not args.model:
+        raise UsageError("package: no model file; give at least one")
     labels = labels_of(args.labels)
     name = args.name if args.name is not None else model_name(args.model[0])
     if not re.fullmatch(NAME_PATTERN, name):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -10,8 +11,13 @@ from numpy.typing import NDArray
 
 from cloud_trainer.data.dataset import Dataset, Splits
 from cloud_trainer.data.findings import Finding
+from cloud_trainer.data.table import number_of
+from cloud_trainer.drift.times import is_timestamp
 from shared.drift.bins import LEAST_VALUES
 from shared.errors import DataError
+
+MOST_WORDS = 64
+"""Known words of a column; rarer ones count as unknown."""
 
 
 def missing_cells(x: NDArray[Any]) -> NDArray[np.bool_]:
@@ -21,9 +27,25 @@ def missing_cells(x: NDArray[Any]) -> NDArray[np.bool_]:
     return np.isnan(x) if x.dtype.kind == "f" else np.zeros(x.shape, bool)
 
 
+def is_words(column: NDArray[Any]) -> bool:
+    """Whether most cells (n,) are words, no numbers and no times."""
+    if column.dtype != object:
+        return False
+    cells = [str(cell) for cell in column.tolist() if cell]
+    words = [cell for cell in cells if number_of(cell, comma=False) is None]
+    return 2 * len(words) > len(cells) and not all(map(is_timestamp, sorted(set(words))[:20]))
+
+
+def _known(train: NDArray[Any], reference: NDArray[Any]) -> int:
+    """Cells of the reference part with one of the words that features are made of."""
+    counts = Counter(word for word in train.tolist() if word)
+    known = {word for word, _ in counts.most_common(MOST_WORDS)}
+    return sum(word in known for word in reference.tolist())
+
+
 def without_sparse(splits: Splits, where: str) -> Splits:
-    """The same, without the columns of a table that have fewer than ten values in the reference part or none in the
-    train part; each is a finding.
+    """The same, without the columns of a table that have fewer than ten values in the reference part (of words, such as
+    are frequent in the train part) or none in the train part; each is a finding.
 
     Raises:
         DataError: no column is left.
@@ -32,19 +54,26 @@ def without_sparse(splits: Splits, where: str) -> Splits:
     if not train.columns or train.x.ndim != 2:
         return splits
     there = (~missing_cells(reference.x)).sum(axis=0)
+    words = {i: _known(train.x[:, i], reference.x[:, i]) for i in range(len(there)) if is_words(train.x[:, i])}
+    there[list(words)] = list(words.values())
     keep = (there >= LEAST_VALUES) & ~missing_cells(train.x).all(axis=0)
     if keep.all():
         return splits
     if not keep.any():
         raise DataError(f"{where}: no column is left to learn from; all are empty, or nearly")
+
+    def text(i: int) -> str:
+        name, enough = train.columns[i], f"(at least {LEAST_VALUES} are needed)"
+        if i in words and not missing_cells(train.x[:, [i]]).all():
+            return (
+                f"column {name!r} holds names, no categories: of {len(reference)} cells in the reference part "
+                f"{there[i]} are frequent in the train part {enough}: left out"
+            )
+        part = f"{there[i]} values in the reference part of {len(reference)} rows"
+        return f"column {name!r} has {part} {enough} or none in the train part: left out"
+
     findings = [
-        Finding(
-            "missing",
-            "warning",
-            f"column {train.columns[i]!r} has {there[i]} values in the reference part of {len(reference)} rows "
-            f"(at least {LEAST_VALUES} are needed) or none in the train part: left out",
-            train.columns[i],
-        )
+        Finding("names" if i in words else "missing", "warning", text(int(i)), train.columns[i])
         for i in np.flatnonzero(~keep)
     ]
 

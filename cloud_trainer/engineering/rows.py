@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cloud_trainer.config import TaskConfig
 from cloud_trainer.data import Dataset, Splits
+from cloud_trainer.data.sparse import MOST_WORDS
 from cloud_trainer.engineering.selection import Candidates, explained, select
 from cloud_trainer.engineering.spread import spread_of
 from cloud_trainer.kinds.base import Feature, FeatureTable
@@ -26,8 +27,6 @@ SPANS: dict[Cycle, float] = {"weekday": 14 * DAY, "monthday": 60 * DAY, "yearday
 HARMONICS = 2
 WORDS_SHARE = 0.05
 """Of a column's cells: from here on those that are no numbers make it one of words."""
-MOST_WORDS = 64
-"""Known words of a column; rarer ones count as unknown."""
 PAIRED = 4
 """The most telling numbers, of which combinations are tried."""
 GAIN = 0.003

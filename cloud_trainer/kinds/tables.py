@@ -1,8 +1,9 @@
 """Rows of a table, of words, numbers and moments: their class, or a number.
 
 What a network reads is made of the columns by :mod:`cloud_trainer.engineering.rows`. On some tables networks are better
-and on others boosted trees, so the teachers are both. ``training.augment`` mixes the columns of rows
-(:class:`cloud_trainer.augment.rows.SwapColumns`), of which a student hears what its teachers say.
+and on others boosted trees, kernel machines or linear models, so all of them teach (:mod:`cloud_trainer.council`).
+``training.augment`` mixes the columns of rows (:class:`cloud_trainer.augment.rows.SwapColumns`), of which a student
+hears what its teachers say.
 """
 
 from __future__ import annotations

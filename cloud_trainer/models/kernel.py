@@ -90,10 +90,19 @@ def fit_kernel(x: NDArray[Any], y: NDArray[Any], *, outputs: int, known: Kernel 
     return Kernel(machine, classes, x.shape[1], outputs, strength, width, supports)
 
 
+def _some(y: NDArray[Any], folds: int) -> NDArray[np.intp]:
+    """Indices of at most about ``TUNED_ON`` rows; of each class ``folds`` at least, else as frequent as they are."""
+    order = np.random.default_rng(0).permutation(len(y))
+    if y.dtype.kind == "f" or len(y) <= TUNED_ON:
+        return order[:TUNED_ON]
+    classes = [order[y[order] == one] for one in np.unique(y)]
+    return np.concatenate([rows[: max(folds, round(len(rows) * TUNED_ON / len(y)))] for rows in classes])
+
+
 def _tuned(x: NDArray[Any], y: NDArray[Any], machine: Any, folds: int) -> tuple[float, float]:
     from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
 
-    chosen = np.random.default_rng(0).permutation(len(x))[:TUNED_ON]
+    chosen = _some(y, folds)
     kind = KFold if y.dtype.kind == "f" else StratifiedKFold
     grid = {"C": list(STRENGTHS), "gamma": [width / x.shape[1] for width in WIDTHS]}
     best = GridSearchCV(machine, grid, cv=kind(folds, shuffle=True, random_state=0)).fit(x[chosen], y[chosen])

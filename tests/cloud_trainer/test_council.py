@@ -79,11 +79,14 @@ def test_classes_are_told_apart_by_all(rows):
 
 def test_what_is_no_network_learns_from_the_validation_split_too(rows, monkeypatch):
     one = lesson("tabular-regression", *rows)
-    sizes = []
-    fit = council.fit_ridge
-    monkeypatch.setattr(council, "fit_ridge", lambda x, y: sizes.append(len(x)) or fit(x, y))
+    sizes = {name: [] for name in ("fit_ridge", "fit_kernel", "fit_trees", "refit_trees")}
+    for name, seen in sizes.items():
+        fit, at = getattr(council, name), name == "refit_trees"
+        monkeypatch.setattr(
+            council, name, lambda *a, fit=fit, at=at, seen=seen, **more: seen.append(len(a[at])) or fit(*a, **more)
+        )
     gather(one, (Answers(lambda x: x[:, :1]),), silent)
-    assert sizes == [200, 300]
+    assert sizes == {"fit_ridge": [200, 300], "fit_kernel": [200, 300], "fit_trees": [200], "refit_trees": [300]}
 
 
 def test_trees_alone_where_they_are_named(rows):
@@ -97,15 +100,14 @@ def test_a_family_that_is_named_has_no_advisers(rows):
     assert gather(lesson("tabular-regression", *rows, teacher="mlp"), (net,), silent) == ((net,), ())
 
 
-def test_several_quantiles_are_for_networks_and_trees(rows):
-    one = lesson("tabular-regression", *rows, quantiles=(0.1, 0.5, 0.9))
-    outputs = one.prepared.outputs
-    members, advisers = gather(one, (Answers(lambda x: x[:, :1].repeat(1, outputs)),), silent)
-    assert names(advisers)[0] == "trees"
-    assert teach(members, one.validation.x).answers.shape == (100, outputs)
+def test_the_strength_of_the_linear_model_is_that_of_the_least_loss(rows):
+    x, y = rows
+    one = lesson("tabular-classification", x, (y > 0).astype(np.int64))
+    _, advisers = gather(one, (Answers(lambda x: torch.zeros(len(x), 2)),), silent)
+    assert advisers[2].strength > 0.01  # which of all is the worst where a straight line tells so much
 
 
-def test_missing_cells_and_many_rows_are_for_trees(rows, monkeypatch):
+def test_many_rows_are_for_trees_and_a_linear_model(rows, monkeypatch):
     monkeypatch.setattr("cloud_trainer.models.kernel.MOST_ROWS", 100)
     _, advisers = gather(lesson("tabular-regression", *rows), (Answers(lambda x: x[:, :1]),), silent)
     assert names(advisers) == ["trees", "linear"]

@@ -76,6 +76,17 @@ def test_too_many_rows_are_left_to_others(monkeypatch):
     assert fit_kernel(X, CURVE, outputs=1) is None
 
 
+def test_rare_classes_are_among_the_rows_that_it_is_tuned_on(monkeypatch):
+    monkeypatch.setattr(kernel, "TUNED_ON", 30)
+    rare = np.zeros(240, np.int64)
+    rare[:8] = 1
+    found = fit_kernel(X + 3 * rare[:, None], rare, outputs=2)
+    assert (found.answers(X + 3 * rare[:, None]).argmax(axis=1) == rare).mean() > 0.95
+    chosen = kernel._some(rare, 5)
+    assert rare[chosen].sum() == 5
+    assert len(set(chosen.tolist())) == len(chosen) < 40
+
+
 def test_ridge_is_scikit_learns():
     from sklearn.linear_model import RidgeCV
 
