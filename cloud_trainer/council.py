@@ -35,7 +35,7 @@ Refit = Callable[[Tensor, Tensor], Adviser | None]
 
 
 def gather(lesson: Lesson, networks: tuple[Teacher, ...], progress: Progress) -> Gathered:
-    """The council around ``networks``; without any, trees alone. ``progress(text)`` is told of what takes a while."""
+    """The council around ``networks``; without any, trees alone."""
     task, kind, prepared = lesson.task, lesson.kind, lesson.prepared
     adviser = kind.adviser(task, prepared, lesson.data, lesson.validation)
     if adviser is not None:
@@ -85,7 +85,7 @@ def _smooth(lesson: Lesson) -> list[tuple[Adviser, Refit]]:
     """A kernel machine and a linear model, where they can learn what the networks do: classes, or one number."""
     data, outputs, objective = lesson.data, lesson.prepared.outputs, lesson.objective
     x, y = data.x.numpy(), data.y.numpy()
-    if not isinstance(objective, Classes | Numbers) or not np.isfinite(x).all() or lesson.task.model.teacher != "auto":
+    if not isinstance(objective, Classes | Numbers) or not np.isfinite(x).all():
         return []
     found: list[tuple[Adviser, Refit]] = []
     kernel = fit_kernel(x, y, outputs=outputs)
@@ -130,7 +130,7 @@ def _refitted(lesson: Lesson, refit: Refit) -> Adviser | None:
 
 
 def _better(lesson: Lesson, networks: tuple[Teacher, ...], adviser: Adviser) -> Gathered:
-    """With the ``adviser`` where that is not worse on the validation split."""
+    """With the ``adviser`` where that is better on the validation split."""
     choices, validation = (networks, (*networks, adviser.answers)), lesson.validation
     alone, both = (
         lesson.objective.score(teach(one, validation.x).answers.numpy(), validation.y.numpy()) for one in choices

@@ -1,7 +1,7 @@
 """Which hardware to train on and to infer on: time, energy, cost and memory of each class of devices, with the
 arithmetic.
 
-From a task file (its data is looked at, not read), from a release (MACs and sizes are measured ones then), from an
+From a task file (its data is looked at, not read; with --release the student's MACs and size are measured), from an
 example, or from plain numbers. Optional keys of the task file, in [advise]: requests_per_second, latency_ms, years,
 sites, where, price_per_kwh, train_hours; options here go before them.
 
